@@ -1,0 +1,2 @@
+"""A complete cloud in one package, compatible with the OpenStack APIs."""
+

@@ -1,0 +1,1 @@
+"""Who asks and what they may do: request context, token verification, policy rules."""

@@ -1,0 +1,1 @@
+"""Engine, transactions, tables and migrations: one database, one transaction across all services."""

@@ -1,0 +1,220 @@
+"""The database: SQLite in this process by default, PostgreSQL or MariaDB by URL; the same statements.
+
+Where the database is embedded, a transaction runs inline on the event loop's thread: one indexed select
+costs 20-40 microseconds, a hop to a thread costs more. Where it is across a network, transactions run
+in a thread pool. `run` hides which. A function given to `run` may be called again when the
+database asks for it (deadlock, serialization failure, Galera certification), so it must have no effect
+outside the transaction but through `Tx.after_commit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, CursorResult, Engine, Row
+
+T = TypeVar("T")
+
+_ATTEMPTS = 8
+_POSTGRES_RETRY = {"40001", "40P01"}
+_MYSQL_RETRY = {1205, 1213, 1047, 2006, 2013}
+_LOST = {1047, 2006, 2013}
+
+
+class Retry(Exception):
+    """Raised by domain code that lost a race: the whole transaction is run again."""
+
+
+class Tx:
+    """A transaction. Thin over SQLAlchemy's connection; statements are Core."""
+
+    __slots__ = ("_after", "conn", "write")
+
+    def __init__(self, conn: Connection, write: bool) -> None:
+        self.conn = conn
+        self.write = write
+        self._after: list[Callable[[], None]] = []
+
+    def execute(
+        self,
+        statement: sa.Executable,
+        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> CursorResult[Any]:
+        return self.conn.execute(statement, parameters)
+
+    def first(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
+        return self.conn.execute(statement, parameters).first()
+
+    def all(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        return self.conn.execute(statement, parameters).all()
+
+    def scalar(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Any:
+        return self.conn.execute(statement, parameters).scalar()
+
+    def scalars(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        return list(self.conn.execute(statement, parameters).scalars())
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Run `call` once this transaction is durable; never if it is rolled back. Must not raise or block."""
+        self._after.append(call)
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part that may fail by itself, as an insert that may meet a duplicate."""
+        with self.conn.begin_nested():
+            yield
+
+    def serialize(self, name: str) -> None:
+        """From here to the commit, no other transaction holds `name`. For checks over many rows (quotas).
+
+        On SQLite there is one writer anyway."""
+        if self.conn.dialect.name == "sqlite":
+            return
+        from pileus.db.locks import hold
+
+        hold(self, name)
+
+    def committed(self) -> None:
+        for call in self._after:
+            call()
+
+
+class Database:
+    """One database, by URL: `sqlite:///PATH`, `postgresql://…` or `mysql://…`."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, synchronous: str = "FULL") -> None:
+        self.url = _driver(url)
+        self.embedded = self.url.get_backend_name() == "sqlite"
+        self._lock = threading.RLock()
+        if self.embedded:
+            self._engine = _sqlite(self.url, synchronous)
+            self._conn: Connection | None = None
+            self._pool: ThreadPoolExecutor | None = None
+        else:
+            options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+            self._engine = sa.create_engine(
+                self.url, pool_size=pool_size, max_overflow=0, pool_recycle=300, pool_pre_ping=True, **options
+            )
+            self._conn = None
+            self._pool = ThreadPoolExecutor(pool_size, "db")
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @property
+    def dialect(self) -> str:
+        return self._engine.dialect.name
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True)
+        with self._lock:
+            if self._conn is not None:
+                self._conn.close()
+                self._conn = None
+            self._engine.dispose()
+
+    async def run(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
+        """`work` in a transaction of its own; from async code. Raises what `work` raises, after a rollback."""
+        if self._pool is None:
+            return self.run_sync(work, write=write)
+        loop = asyncio.get_running_loop()
+        result, tx = await loop.run_in_executor(self._pool, functools.partial(self._attempts, work, write))
+        tx.committed()
+        return result
+
+    def run_sync(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
+        """The same from plain code that is allowed to block (start-up, the command line, tests)."""
+        result, tx = self._attempts(work, write)
+        tx.committed()
+        return result
+
+    def _attempts(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(work, write)
+            except (sa.exc.DBAPIError, Retry) as error:
+                if attempt == _ATTEMPTS - 1 or not (isinstance(error, Retry) or _may_pass(error)):
+                    raise
+                time.sleep(0.002 * 2**attempt if not self.embedded else 0)
+        raise AssertionError("unreachable")
+
+    def _once(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
+        if self.embedded:
+            with self._lock:
+                conn = self._embedded()
+                conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    tx = Tx(conn, write)
+                    result = work(tx)
+                except BaseException:
+                    conn.rollback()
+                    raise
+                conn.commit()
+                return result, tx
+        with self._engine.connect() as conn:
+            tx = Tx(conn, write)
+            with conn.begin():
+                result = work(tx)
+            return result, tx
+
+    def _embedded(self) -> Connection:
+        if self._conn is None:
+            self._conn = self._engine.connect()
+        if self._conn.in_transaction():
+            if self._conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+                raise RuntimeError("a transaction was opened inside another: pass the Tx on instead")
+            self._conn.rollback()
+        return self._conn
+
+
+def _driver(url: str) -> sa.URL:
+    parsed = sa.make_url(url)
+    names = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql",
+             "mariadb": "mysql+pymysql"}
+    if parsed.drivername in names:
+        parsed = parsed.set(drivername=names[parsed.drivername])
+    if parsed.get_backend_name() == "mysql" and "charset" not in parsed.query:
+        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
+    return parsed
+
+
+def _sqlite(url: sa.URL, synchronous: str) -> Engine:
+    engine = sa.create_engine(
+        url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False, "timeout": 30}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(dbapi: sqlite3.Connection, _record: object) -> None:
+        # The driver must not open transactions by itself: reads BEGIN, writes BEGIN IMMEDIATE, above.
+        dbapi.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            "cache_size=-8000",
+            "temp_store=MEMORY",
+            "busy_timeout=30000",
+            "journal_size_limit=67108864",
+        ):
+            dbapi.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _may_pass(error: sa.exc.DBAPIError) -> bool:
+    original = error.orig
+    if getattr(original, "sqlstate", None) in _POSTGRES_RETRY:
+        return True
+    code = original.args[0] if original is not None and original.args else None
+    return code in _MYSQL_RETRY if isinstance(code, int) else bool(error.connection_invalidated)

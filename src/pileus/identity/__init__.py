@@ -1,0 +1,1 @@
+"""Identity, compatible with Keystone's v3 API."""

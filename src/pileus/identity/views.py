@@ -1,0 +1,90 @@
+"""What identity's resources look like on the wire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pileus.auth.context import Context
+from pileus.identity.catalog import catalog
+from pileus.identity.claims import Claims
+from pileus.identity.tables import domain, trust, user
+from pileus.web.call import Call
+from pileus.world import iso_micro
+
+if TYPE_CHECKING:
+    from pileus.db.engine import Tx
+
+
+def token_body(tx: Tx, context: Context, claims: Claims, include_catalog: bool) -> dict[str, Any]:
+    """The token's description, as POST and GET /v3/auth/tokens return it."""
+    names = _domain_names(tx, {context.user_domain_id, context.project_domain_id, context.domain_id})
+    holder = tx.first(sa.select(user.c.password_expires).where(user.c.id == context.user_id))
+    expires = holder.password_expires if holder else None
+    token: dict[str, Any] = {
+        "methods": list(claims.methods),
+        "user": {
+            "id": context.user_id, "name": context.user_name,
+            "domain": {"id": context.user_domain_id, "name": names[context.user_domain_id]},
+            "password_expires_at": iso_micro(expires) if expires else None,
+        },
+        "audit_ids": list(claims.audit_ids),
+        "expires_at": iso_micro(claims.expires, "Z"),
+        "issued_at": iso_micro(claims.issued, "Z"),
+    }
+    if context.project_id is not None:
+        token["project"] = {
+            "id": context.project_id, "name": context.project_name,
+            "domain": {"id": context.project_domain_id, "name": names[context.project_domain_id or ""]},
+        }
+        token["is_domain"] = False
+    elif context.domain_id is not None:
+        token["domain"] = {"id": context.domain_id, "name": names[context.domain_id]}
+    elif context.system:
+        token["system"] = {"all": True}
+    if claims.scope:
+        token["roles"] = [
+            {"id": i, "name": n} for i, n in zip(context.role_ids, context.roles, strict=True)
+        ]
+        if include_catalog:
+            token["catalog"] = catalog(tx, context.project_id, context.user_id)
+    if claims.trust_id:
+        given = tx.first(sa.select(trust).where(trust.c.id == claims.trust_id))
+        if given is not None:
+            token["OS-TRUST:trust"] = {
+                "id": given.id, "impersonation": given.impersonation,
+                "trustor_user": {"id": given.trustor_user_id}, "trustee_user": {"id": given.trustee_user_id},
+            }
+    if claims.application_credential_id:
+        token["application_credential"] = {
+            "id": claims.application_credential_id, "restricted": not context.unrestricted,
+        }
+    return {"token": token}
+
+
+def _domain_names(tx: Tx, ids: set[str | None]) -> dict[str, str]:
+    rows = tx.all(sa.select(domain.c.id, domain.c.name).where(domain.c.id.in_([i for i in ids if i])))
+    return {row.id: row.name for row in rows}
+
+
+def links(call: Call, *path: str) -> dict[str, str]:
+    """`{"self": URL}` of a resource."""
+    return {"self": "/".join((f"{call.url}/v3", *path))}
+
+
+def collection(call: Call, name: str, items: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A list with its links; identity does not page unless asked to."""
+    query = "&".join(f"{k}={v}" for k, v in call.query_pairs)
+    here = f"{call.url}{call.path}" + (f"?{query}" if query else "")
+    return {name: items, "links": {"self": here, "previous": None, "next": None}, **more}
+
+
+def project_view(call: Call, row: Any, tags: list[str]) -> dict[str, Any]:
+    """One project."""
+    return {
+        **row.extra,
+        "id": row.id, "name": row.name, "domain_id": row.domain_id, "parent_id": row.parent_id or row.domain_id,
+        "description": row.description, "enabled": row.enabled, "is_domain": False, "options": row.options,
+        "tags": tags, "links": links(call, "projects", row.id),
+    }

@@ -1,0 +1,441 @@
+"""What a controller and a node agent say to each other, and what the parts of a node promise.
+
+Everything that crosses the line is a frozen msgspec struct, so that the same message travels as a
+function argument (one process), over the agent's connection, or through RabbitMQ. A node holds no
+database: these structs are all that it knows.
+
+Units: memory in MiB, disks in GiB where the name says so and otherwise in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message between controller and node. Only adds fields, and each new one has a default."""
+
+
+# ---------------------------------------------------------------------------------------------- guests
+
+
+class ImageRef(Message):
+    """An image as a node needs it. `sha512` is of the stored bytes and names the node's cached copy."""
+
+    id: str
+    disk_format: str  # "qcow2" or "raw": what the inspector found, never what a user claimed
+    size: int  # bytes as stored
+    sha512: str
+    virtual_size: int = 0  # bytes
+    kernel_id: str | None = None
+    ramdisk_id: str | None = None
+
+
+class NicSpec(Message):
+    port_id: str
+    network_id: str
+    mac: str
+    mtu: int = 1500
+    model: str = "virtio"  # hw_vif_model
+    tag: str | None = None
+
+
+class VolumeSpec(Message):
+    """A disk that is not the node's own. `connection` is what QEMU's -blockdev takes, without node-name."""
+
+    attachment_id: str
+    volume_id: str
+    device: str  # "vdb"
+    connection: dict[str, Any]
+    serial: str = ""
+    boot_index: int | None = None
+    delete_on_termination: bool = False
+    read_only: bool = False
+    tag: str | None = None
+
+
+class ConfigDriveFile(Message):
+    path: str  # "openstack/latest/meta_data.json"
+    content: bytes
+
+
+class ServerSpec(Message):
+    """All that a hypervisor needs to make, start or rebuild a guest; complete every time it is sent."""
+
+    id: str
+    name: str
+    hostname: str
+    project_id: str
+    vcpus: int
+    memory_mib: int
+    root_gib: int  # 0: as large as the image
+    ephemeral_gib: int = 0
+    swap_mib: int = 0
+    image: ImageRef | None = None  # None: boots from a volume
+    nics: tuple[NicSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
+    config_drive: tuple[ConfigDriveFile, ...] | None = None
+    image_properties: dict[str, str] = {}  # hw_*, os_*
+    extra_specs: dict[str, str] = {}  # of the flavor
+    metadata: dict[str, str] = {}  # of the server; the fake hypervisor takes its faults from here
+    key_name: str | None = None
+    rescue_image: ImageRef | None = None  # set: boot from this, the root disk attached second
+
+
+class GuestState(Message):
+    """A guest as the hypervisor sees it now. `power` is one of running, paused, shutdown, suspended, crashed."""
+
+    id: str
+    power: str
+    pid: int | None = None
+    vcpus: int = 0
+    memory_mib: int = 0
+    disk_bytes: int = 0
+
+
+class HypervisorFacts(Message):
+    """What a node reports of itself, at start and with every heartbeat."""
+
+    hypervisor_type: str  # "QEMU" or "fake"
+    hypervisor_version: int  # 7002022 for 7.2.22, as libvirt counts
+    accelerator: str  # "kvm", "tcg" or "none"
+    hostname: str
+    architecture: str
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+    cpu_model: str = ""
+    cpu_features: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()  # standard traits, for placement
+
+
+class GuestGone(Exception):
+    """The hypervisor has no such guest."""
+
+
+class NodeFault(Exception):
+    """A node could not do what it was asked. `str()` is shown to the user in the server's fault."""
+
+
+class Progress(Protocol):
+    def __call__(self, step: str, done: int, total: int, /) -> None: ...
+
+
+GuestEvent = Callable[[str, str], Awaitable[None]]
+"""Called with a server id and a new power state when a guest changes by itself (shut down, crashed, reset)."""
+
+
+class ImageStore(Protocol):
+    """Where a node gets images from: filled once per image however many guests ask, checked by hash."""
+
+    async def path(self, image: ImageRef) -> Path:
+        """A local, read-only, complete file with the image's bytes.
+
+        Raises NodeFault if it cannot be had or its hash differs."""
+        ...
+
+
+class TapSource(Protocol):
+    """How a hypervisor gets the host's end of a NIC. Taps live in namespaces that QEMU never enters."""
+
+    async def open_tap(self, nic: NicSpec) -> int:
+        """A file descriptor on the tap device of this port, made if missing and joined to its network.
+
+        The caller hands it to QEMU and closes its own copy; the device lives as long as QEMU holds it."""
+        ...
+
+    async def close_tap(self, port_id: str) -> None:
+        """The port is no longer used by a guest here; missing is fine."""
+        ...
+
+
+class Hypervisor(Protocol):
+    """Makes and runs guests. Every method is idempotent: told twice, or after being killed half-way, it
+    ends in the state asked for. Methods on an unknown guest raise GuestGone, but `destroy`, which returns.
+
+    Guests outlive the agent; `start` adopts those that run.
+    """
+
+    name: str
+
+    async def start(self, on_event: GuestEvent) -> None: ...
+    async def stop(self) -> None:
+        """Let go of all guests, which go on running."""
+        ...
+
+    async def facts(self) -> HypervisorFacts: ...
+    async def guests(self) -> list[GuestState]: ...
+    async def guest(self, server_id: str) -> GuestState: ...
+
+    async def build(self, spec: ServerSpec, progress: Progress | None = None) -> GuestState:
+        """Make the disks if they are missing and start the guest if it does not run."""
+        ...
+
+    async def rebuild(self, spec: ServerSpec, progress: Progress | None = None) -> GuestState:
+        """New root disk from `spec.image`, and started."""
+        ...
+
+    async def destroy(self, server_id: str) -> None:
+        """Stop at once and remove every file and device of the guest."""
+        ...
+
+    async def power_on(self, spec: ServerSpec) -> GuestState: ...
+    async def power_off(self, server_id: str, timeout: float) -> GuestState:
+        """Ask by ACPI and wait `timeout` seconds, then pull the plug; timeout 0 pulls it at once."""
+        ...
+
+    async def reboot(self, spec: ServerSpec, hard: bool, timeout: float) -> GuestState: ...
+    async def pause(self, server_id: str) -> GuestState: ...
+    async def unpause(self, server_id: str) -> GuestState: ...
+    async def suspend(self, server_id: str) -> GuestState:
+        """Save the guest's memory to disk and end its process."""
+        ...
+
+    async def resume(self, spec: ServerSpec) -> GuestState: ...
+    async def rescue(self, spec: ServerSpec) -> GuestState: ...
+    async def unrescue(self, spec: ServerSpec) -> GuestState: ...
+    async def resize(self, spec: ServerSpec) -> GuestState:
+        """The guest is off; grow its disks to the spec's and start it. Shrinking raises NodeFault."""
+        ...
+
+    async def snapshot(self, server_id: str, target: Path) -> None:
+        """A complete, self-contained qcow2 file of the root disk, consistent as after a power cut."""
+        ...
+
+    async def attach_nic(self, spec: ServerSpec, nic: NicSpec) -> None: ...
+    async def detach_nic(self, server_id: str, port_id: str) -> None: ...
+    async def attach_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None: ...
+    async def detach_volume(self, server_id: str, volume_id: str) -> None: ...
+    async def console_log(self, server_id: str, lines: int | None) -> bytes: ...
+    async def vnc_socket(self, server_id: str) -> Path:
+        """The unix socket on which the guest's screen speaks RFB."""
+        ...
+
+    async def set_password(self, server_id: str, user: str, password: str) -> None: ...
+    async def diagnostics(self, server_id: str) -> dict[str, Any]: ...
+
+
+# --------------------------------------------------------------------------------------------- network
+
+
+class SubnetState(Message):
+    id: str
+    cidr: str
+    ip_version: int = 4
+    gateway_ip: str | None = None
+    enable_dhcp: bool = True
+    dhcp_ip: str | None = None  # the address of this node's DHCP server in the subnet
+    dns_nameservers: tuple[str, ...] = ()
+    host_routes: tuple[tuple[str, str], ...] = ()  # (destination, nexthop)
+    ipv6_address_mode: str | None = None
+    ipv6_ra_mode: str | None = None
+
+
+class HostEntry(Message):
+    """One port of a network, wherever it is: what DHCP, DNS and the ARP and flood tables need."""
+
+    port_id: str
+    mac: str
+    ips: tuple[str, ...] = ()
+    hostname: str = ""
+    dhcp_options: tuple[tuple[str, str, int], ...] = ()  # (name, value, ip version)
+    vtep: str | None = None  # the underlay address of the port's node; None: this node
+
+
+class NetworkState(Message):
+    id: str
+    kind: str  # "vxlan", "flat", "vlan", "local"
+    mtu: int = 1450
+    physical_network: str | None = None
+    segment: int | None = None
+    subnets: tuple[SubnetState, ...] = ()
+    hosts: tuple[HostEntry, ...] = ()
+    dhcp_port: HostEntry | None = None  # set: this node serves DHCP, RA-less DNS and metadata for it
+    dns_domain: str = ""
+    vteps: tuple[str, ...] = ()  # of the other nodes that carry this network
+
+
+class PortState(Message):
+    """A guest's port on this node."""
+
+    id: str
+    network_id: str
+    mac: str
+    ips: tuple[str, ...] = ()
+    admin_state_up: bool = True
+    port_security: bool = True
+    allowed_pairs: tuple[tuple[str, str], ...] = ()  # (mac, address or CIDR)
+    security_groups: tuple[str, ...] = ()
+    server_id: str | None = None
+
+
+class RuleState(Message):
+    id: str
+    direction: str  # "ingress" or "egress"
+    ethertype: str  # "IPv4" or "IPv6"
+    protocol: str | None = None  # name or number; None: any
+    port_min: int | None = None  # ICMP: the type
+    port_max: int | None = None  # ICMP: the code
+    remote_cidr: str | None = None
+    remote_group: str | None = None
+
+
+class SecurityGroupState(Message):
+    id: str
+    stateful: bool = True
+    rules: tuple[RuleState, ...] = ()
+    members: tuple[str, ...] = ()  # every address of its ports anywhere, for rules with remote_group
+
+
+class RouterPort(Message):
+    port_id: str
+    network_id: str
+    mac: str
+    addresses: tuple[str, ...]  # with prefix: "10.0.0.1/24"
+
+
+class FloatingState(Message):
+    id: str
+    floating_ip: str
+    fixed_ip: str
+    port_id: str
+
+
+class RouterState(Message):
+    id: str
+    admin_state_up: bool = True
+    gateway: RouterPort | None = None
+    gateway_nexthops: tuple[str, ...] = ()  # of the external subnets
+    enable_snat: bool = True
+    interfaces: tuple[RouterPort, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()  # (destination, nexthop)
+    floating_ips: tuple[FloatingState, ...] = ()
+
+
+class NodeNetwork(Message):
+    """The whole network as one node shall be; the driver works out the difference to what is."""
+
+    revision: int
+    networks: tuple[NetworkState, ...] = ()
+    ports: tuple[PortState, ...] = ()
+    security_groups: tuple[SecurityGroupState, ...] = ()
+    routers: tuple[RouterState, ...] = ()
+
+
+class NetworkReport(Message):
+    revision: int
+    ports_up: tuple[str, ...] = ()  # ids of the ports that are wired
+    errors: dict[str, str] = {}  # id of a network, port or router: why it could not be made
+
+
+MetadataServer = Callable[[str], Any]
+"""Given a network or router id, an ASGI application that answers 169.254.169.254 for it."""
+
+
+class NetworkDriver(TapSource, Protocol):
+    """Carries the traffic. Level-triggered: `apply` is told the whole state, any number of times."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Adopt what an earlier process of this node left; guests' traffic never stops for a restart."""
+        ...
+
+    async def stop(self) -> None: ...
+    async def apply(self, state: NodeNetwork) -> NetworkReport: ...
+    async def inventory(self) -> dict[str, set[str]]:
+        """What exists on this host now, read from the host: {"networks": ids, "ports": ids, "routers": ids}."""
+        ...
+
+    async def teardown(self) -> None:
+        """Remove every namespace, device, process, rule and file that this driver ever made, nothing else."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------ work
+
+
+class Task(Message):
+    """A unit of work for one node, durable in the controller's database until its result is there."""
+
+    id: str
+    kind: str  # "server.build"
+    node: str
+    resource: str  # tasks of one resource run one at a time, in order
+    arguments: msgspec.Raw
+    attempt: int = 1
+    deadline: float | None = None  # seconds since the epoch
+    request_id: str = ""
+
+
+class ServerTask(Message):
+    """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
+    build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, set_password."""
+
+    server_id: str
+    spec: ServerSpec | None = None
+    hard: bool = False  # reboot
+    timeout: float = 0.0  # power_off, soft reboot
+    image_id: str | None = None  # snapshot: the image that waits for the data
+    port_id: str | None = None  # attach_nic (found in spec.nics), detach_nic
+    volume_id: str | None = None  # attach_volume (found in spec.volumes), detach_volume
+    user: str = ""
+    password: str = ""  # sealed with the node's key, never plain in a row
+
+
+class ServerDone(Message):
+    """The value of a finished `server.…` task."""
+
+    guest: GuestState | None = None
+    ports_up: tuple[str, ...] = ()
+    bytes_stored: int = 0  # snapshot
+
+
+class TaskResult(Message):
+    task_id: str
+    node: str
+    ok: bool
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""  # what, why and what to do; shown to the user
+    retry: bool = False  # the failure may pass by itself
+
+
+class GuestReport(Message):
+    """A guest's power changed by itself."""
+
+    node: str
+    server_id: str
+    power: str
+
+
+class NodeLink(Protocol):
+    """The one connection of a node to its controllers: in process, over TLS, or through RabbitMQ."""
+
+    node: str
+
+    async def register(self, facts: HypervisorFacts) -> None: ...
+    async def heartbeat(self, facts: HypervisorFacts | None = None) -> None: ...
+    def tasks(self) -> AsyncIterator[Task]:
+        """Every task for this node that is not done: first those missed, then each as it comes."""
+        ...
+
+    async def finish(self, result: TaskResult) -> None: ...
+    async def guest_changed(self, report: GuestReport) -> None: ...
+    async def network_state(self) -> NodeNetwork: ...
+    async def network_report(self, report: NetworkReport) -> None: ...
+    def image_bytes(self, image_id: str) -> AsyncIterator[bytes]:
+        """The stored bytes of an image that a guest placed on this node needs."""
+        ...
+
+    async def image_store(self, image_id: str, file: Path) -> None:
+        """Upload a snapshot's data into the image that the API made for it."""
+        ...
+
+    async def metadata(self, network_id: str, address: str, path: str) -> tuple[int, str, bytes]:
+        """Answer a guest's metadata request: status, content type, body."""
+        ...

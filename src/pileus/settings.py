@@ -1,0 +1,200 @@
+"""Every option of Pileus, each one declared record: name, type, default, help.
+
+Read from, later wins: defaults, the TOML file, the environment (`PILEUS_NAME`), the command line (`--set name=value`).
+The settings reference and the command line derive from this struct.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+
+def _help(text: str, **rest: Any) -> Meta:
+    return Meta(description=text, **rest)
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist or has a value it cannot have."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All options."""
+
+    # where
+    state_dir: Annotated[str, _help("Folder of all state: database, images, guests, keys.")] = "/var/lib/pileus"
+    run_dir: Annotated[str, _help("Folder of sockets and pid files; empty: `run` inside state_dir.")] = ""
+    database: Annotated[
+        str, _help("Database URL: sqlite:///PATH, postgresql://… or mysql://…; empty: SQLite in state_dir.")
+    ] = ""
+    database_synchronous: Annotated[
+        Literal["FULL", "NORMAL"],
+        _help("SQLite only. FULL survives a power cut at any moment, NORMAL may lose the last moments (never more)."),
+    ] = "FULL"
+    database_pool: Annotated[int, _help("Connections to a database server, and threads that use them.", ge=1)] = 10
+
+    # web
+    listen: Annotated[str, _help("Address and port of all APIs.")] = "127.0.0.1:8080"
+    public_url: Annotated[
+        str, _help("What clients reach `listen` as; empty: as the request says, and http://LISTEN.")
+    ] = ""
+    classic_ports: Annotated[
+        bool, _help("Also open each service's classic port: 5000, 9292, 8774, 8778, 9696.")
+    ] = False
+    services: Annotated[
+        tuple[str, ...], _help("Which services this controller serves; empty: all.")
+    ] = ()
+    max_body: Annotated[int, _help("Largest request body in bytes, but for uploads.", ge=1024)] = 1 << 20
+    region: Annotated[str, _help("Name of the region in the catalog.")] = "RegionOne"
+    policy_file: Annotated[str, _help("YAML file in oslo.policy's format whose rules override the defaults.")] = ""
+    log_format: Annotated[Literal["text", "json"], _help("Shape of the log lines.")] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _help("Least level that is logged.")
+    ] = "info"
+
+    # identity
+    admin_password: Annotated[
+        str, _help("Password of `admin` at the first start; empty: made up, and written to clouds.yaml.")
+    ] = ""
+    token_hours: Annotated[float, _help("How long a token is valid.", gt=0)] = 24.0
+    bcrypt_rounds: Annotated[int, _help("Cost of password hashes, as a power of two.", ge=4, le=16)] = 12
+    password_memory_minutes: Annotated[
+        float,
+        _help(
+            "How long a keyed digest of an accepted password is kept, in memory only, to issue tokens quickly; "
+            "0: never.",
+            ge=0,
+        ),
+    ] = 5.0
+
+    lockout_failures: Annotated[int, _help("Wrong passwords in a row that lock an account; 0: never.", ge=0)] = 0
+    lockout_minutes: Annotated[float, _help("How long a locked account stays locked.", gt=0)] = 30.0
+    password_days: Annotated[int, _help("Days until a password expires; 0: never.", ge=0)] = 0
+    password_history: Annotated[int, _help("How many earlier passwords may not be used again.", ge=0)] = 0
+    password_minimum_days: Annotated[int, _help("Days a user must keep a new password.", ge=0)] = 0
+    password_pattern: Annotated[str, _help("Regular expression that new passwords must match; empty: any.")] = ""
+
+    # image
+    image_max_size: Annotated[int, _help("Largest image in bytes.", ge=1)] = 1 << 40
+    import_allow_private: Annotated[
+        bool, _help("Let web-download fetch from loopback, link-local and private addresses.")
+    ] = False
+
+    # compute
+    hypervisor: Annotated[
+        Literal["qemu", "fake"], _help("qemu boots real guests; fake boots none and says so. Never chosen by itself.")
+    ] = "qemu"
+    fake_nodes: Annotated[int, _help("With the fake hypervisor: how many nodes this process plays.", ge=1, le=2000)] = 1
+    node_name: Annotated[str, _help("Name of this node; empty: the host's name.")] = ""
+    accelerator: Annotated[
+        Literal["auto", "kvm", "tcg"], _help("How QEMU runs guests; auto proves KVM with a tiny guest first.")
+    ] = "auto"
+    qemu_user: Annotated[str, _help("Unprivileged user that QEMU runs as; made when missing.")] = "pileus-qemu"
+    cpu_allocation_ratio: Annotated[float, _help("How often each host CPU is promised.", gt=0)] = 16.0
+    ram_allocation_ratio: Annotated[float, _help("How often the host's memory is promised.", gt=0)] = 1.0
+    disk_allocation_ratio: Annotated[float, _help("How often the host's disk is promised.", gt=0)] = 1.0
+    reserved_memory: Annotated[int, _help("Memory in MiB kept from guests.", ge=0)] = 512
+    availability_zone: Annotated[str, _help("Zone of nodes that no aggregate puts into another.")] = "nova"
+    shutdown_timeout: Annotated[
+        float, _help("Seconds a guest may take to shut down before its plug is pulled.", ge=0)
+    ] = 60.0
+    build_timeout: Annotated[
+        float, _help("Seconds after which a task that its node has not done is failed.", gt=0)
+    ] = 600.0
+
+    # network
+    physical_networks: Annotated[
+        dict[str, str], _help("Physical network name to Linux bridge on the host.")
+    ] = msgspec.field(default_factory=lambda: {"public": "pileus-ex"})
+    public_network: Annotated[
+        str, _help("CIDR of the external network `public` that the first start makes; empty: none is made.")
+    ] = "172.24.4.0/24"
+    public_gateway: Annotated[
+        str, _help("The host's own address on that network, with which it is bridge, gateway and NAT; empty: another router is.")
+    ] = "172.24.4.1"
+    masquerade: Annotated[bool, _help("NAT the external network to the host's uplink, so that guests reach the outside.")] = True
+    namespace_prefix: Annotated[
+        str, _help("Start of the names of all namespaces and devices made here; one per node on a shared host.", max_length=5)
+    ] = "pil"
+    mtu: Annotated[int, _help("MTU of the underlay between nodes.", ge=576, le=9216)] = 1500
+    vni_range: Annotated[tuple[int, int], _help("VXLAN network identifiers for tenant networks.")] = (1, 65535)
+    dns_domain: Annotated[str, _help("Domain of guests' names.")] = "pileus.internal"
+    dns_servers: Annotated[tuple[str, ...], _help("Where DHCP's DNS forwards to; empty: the host's resolvers.")] = ()
+
+    @property
+    def state(self) -> Path:
+        """`state_dir` as a path."""
+        return Path(self.state_dir)
+
+    @property
+    def run(self) -> Path:
+        """The folder of sockets and pid files."""
+        return Path(self.run_dir) if self.run_dir else self.state / "run"
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.database or f"sqlite:///{self.state / 'pileus.db'}"
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that the catalog gives, without a slash at the end."""
+        return self.public_url.rstrip("/") or f"http://{self.listen}"
+
+
+def load(
+    file: Path | None = None, environment: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings from all sources. Raises SettingsError, naming the setting and what it can be."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values.update(tomllib.loads(file.read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{file}: {error}") from None
+    names = set(Settings.__struct_fields__)
+    for key, value in (environment if environment is not None else os.environ).items():
+        name = key.removeprefix("PILEUS_").lower()
+        if key.startswith("PILEUS_") and name in names:
+            values[name] = _parse(name, value)
+    for name, value in (overrides or {}).items():
+        if name not in names:
+            raise SettingsError(f"there is no setting '{name}'; `pileus docs settings` lists them")
+        values[name] = _parse(name, value)
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}") from None
+
+
+def _parse(name: str, value: str) -> Any:
+    kind = get_args(get_type_hints(Settings, include_extras=True)[name])[0]
+    origin = get_origin(kind)
+    if origin is tuple:
+        return [part for part in value.split(",") if part]
+    if origin is dict:
+        return dict(part.split(":", 1) for part in value.split(",") if ":" in part)
+    return value
+
+
+def reference() -> list[tuple[str, str, str, str]]:
+    """Name, type, default and help of every setting, in order, for the generated documentation."""
+    hints = get_type_hints(Settings, include_extras=True)
+    rows = []
+    for f in msgspec.structs.fields(Settings):
+        kind, *metas = get_args(hints[f.name])
+        text = next((m.description for m in metas if isinstance(m, Meta) and m.description), "")
+        default = f.default_factory() if f.default is msgspec.NODEFAULT else f.default
+        options = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else _type_name(kind)
+        rows.append((f.name, options, msgspec.json.encode(default).decode(), text))
+    return rows
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else str(kind).replace("typing.", "")

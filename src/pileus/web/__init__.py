@@ -1,0 +1,1 @@
+"""The API kernel: route tables, versions, schemas, faults, pagination, filters, middleware."""

@@ -1,0 +1,57 @@
+"""Structured logs: one line an event, one line a request, each with the request id that follows it everywhere."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="-")
+"""The request or task that the running code works for."""
+
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class TextFormat(logging.Formatter):
+    """`2026-01-31T12:00:00.123Z INFO pileus.web req-… GET /compute/… status=200 ms=1.2`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        extra = "".join(f" {k}={v}" for k, v in record.__dict__.items() if k not in _OWN)
+        line = (
+            f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.name} {request_id.get()} "
+            f"{_one_line(record.getMessage())}{extra}"
+        )
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormat(logging.Formatter):
+    """The same as one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": record.created, "level": record.levelname, "logger": record.name,
+            "request_id": request_id.get(), "message": record.getMessage(),
+        }
+        entry.update({k: v for k, v in record.__dict__.items() if k not in _OWN})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def set_up(form: str, level: str, stream: TextIO | None = None) -> None:
+    """Send all logs to one stream (standard error by default). `form` is text or json."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormat() if form == "json" else TextFormat())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "pyroute2", "qemu", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Durable tasks, the bus that only wakes, leases, and periodic work."""

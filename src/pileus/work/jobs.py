@@ -1,0 +1,58 @@
+"""Does the tasks that belong to controllers: claims one, renews its lease while it runs, records the result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pileus.node.contract import NodeFault, Task, TaskResult
+from pileus.web import log
+from pileus.web.errors import Problem
+from pileus.work import tasks
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+
+_LOG = logging.getLogger("pileus.work")
+_HOLD = 60.0
+
+
+async def work_once(cloud: Cloud, owner: str) -> bool:
+    """Do one task if there is one; whether there was."""
+    task = await cloud.db.run(lambda tx: tasks.claim(tx, owner, cloud.world.now(), _HOLD))
+    if task is None:
+        return False
+    log.request_id.set(task.request_id or task.id)
+    keeper = asyncio.create_task(_keep(cloud, task, owner))
+    try:
+        result = await _do(cloud, task)
+    finally:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+    await cloud.db.run(lambda tx: tasks.finish(tx, cloud, result))
+    return True
+
+
+async def _do(cloud: Cloud, task: Task) -> TaskResult:
+    job = cloud.jobs.get(task.kind)
+    if job is None:
+        return TaskResult(task_id=task.id, node="", ok=False, error=f"no controller knows how to do '{task.kind}'")
+    try:
+        value = await job(cloud, task)
+    except (NodeFault, Problem) as error:
+        return TaskResult(task_id=task.id, node="", ok=False, error=str(error))
+    except Exception as error:
+        _LOG.exception("task %s (%s) failed", task.kind, task.id)
+        return TaskResult(task_id=task.id, node="", ok=False, error=f"{type(error).__name__}: {error}")
+    return TaskResult(task_id=task.id, node="", ok=True, value=msgspec.Raw(msgspec.json.encode(value)))
+
+
+async def _keep(cloud: Cloud, task: Task, owner: str) -> None:
+    while True:
+        await asyncio.sleep(_HOLD / 3)
+        await cloud.db.run(lambda tx: tasks.renew(tx, task.id, owner, cloud.world.now() + _HOLD))

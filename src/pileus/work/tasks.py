@@ -1,0 +1,155 @@
+"""Tasks: written in the transaction of the change that asks for them, done at least once, finished once.
+
+The bus only wakes who is to do them; a lost wake costs a delay, never a task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Row
+
+from pileus.node.contract import Task, TaskResult
+from pileus.work.tables import task
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+
+OPEN = ("pending", "running")
+_KEEP = 6 * 3600.0
+
+
+def enqueue(
+    tx: Tx,
+    cloud: Cloud,
+    kind: str,
+    *,
+    node: str = "",
+    resource: str,
+    arguments: Any = None,
+    request_id: str = "",
+    delay: float = 0.0,
+    timeout: float | None = None,
+) -> str:
+    """Ask `node` (or, with "", any controller) to do something; the task's id.
+
+    `arguments` is what the kind's handler decodes. Tasks of one resource run one at a time, in order.
+    `timeout` seconds after now the task fails by itself when nobody has done it (default `build_timeout`)."""
+    now = cloud.world.now()
+    task_id = cloud.world.uuid()
+    limit = cloud.settings.build_timeout if timeout is None else timeout
+    tx.execute(
+        task.insert(),
+        {
+            "id": task_id, "kind": kind, "node": node, "resource": resource, "state": "pending",
+            "arguments": msgspec.json.encode(arguments).decode(), "attempt": 0, "owner": "", "lease": 0.0,
+            "not_before": now + delay, "deadline": now + delay + limit, "request_id": request_id, "created": now,
+        },
+    )
+    tx.after_commit(lambda: cloud.bus.wake(node))
+    return task_id
+
+
+_OPEN_OF_NODE = (
+    sa.select(task)
+    .where(task.c.node == sa.bindparam("n"), task.c.state.in_(OPEN), task.c.seq > sa.bindparam("after"))
+    .order_by(task.c.seq)
+    .limit(500)
+)
+
+
+def open_tasks(tx: Tx, node: str, after: int = 0) -> list[tuple[int, Task]]:
+    """A node's tasks that are not done, oldest first, from behind `after`: (sequence, task)."""
+    return [(row.seq, _message(row)) for row in tx.all(_OPEN_OF_NODE, {"n": node, "after": after})]
+
+
+def _message(row: Row[Any]) -> Task:
+    return Task(
+        id=row.id, kind=row.kind, node=row.node, resource=row.resource, attempt=row.attempt + 1,
+        arguments=msgspec.Raw(row.arguments.encode()), deadline=row.deadline, request_id=row.request_id,
+    )
+
+
+def claim(tx: Tx, owner: str, now: float, hold: float = 60.0) -> Task | None:
+    """Take a controller's task that is free, whose resource has none before it; None when there is none."""
+    earlier = task.alias()
+    free = (
+        sa.select(task)
+        .where(
+            task.c.node == "", task.c.state.in_(OPEN), task.c.lease < now, task.c.not_before <= now,
+            ~sa.exists().where(
+                earlier.c.resource == task.c.resource, earlier.c.state.in_(OPEN), earlier.c.seq < task.c.seq
+            ),
+        )
+        .order_by(task.c.seq)
+        .limit(1)
+    )
+    row = tx.first(free)
+    if row is None:
+        return None
+    taken = tx.execute(
+        task.update()
+        .where(task.c.id == row.id, task.c.lease == row.lease, task.c.state == row.state)
+        .values(state="running", owner=owner, lease=now + hold, attempt=row.attempt + 1)
+    )
+    return _message(row) if taken.rowcount else None
+
+
+def renew(tx: Tx, task_id: str, owner: str, until: float) -> bool:
+    """Keep a claimed task; False when it is no longer ours."""
+    kept = tx.execute(task.update().where(task.c.id == task_id, task.c.owner == owner).values(lease=until))
+    return bool(kept.rowcount)
+
+
+def finish(tx: Tx, cloud: Cloud, result: TaskResult) -> bool:
+    """Record a result and let the kind's room act on it, in one transaction.
+
+    False when the task is unknown or already finished: a repeated report changes nothing."""
+    row = tx.first(sa.select(task).where(task.c.id == result.task_id).with_for_update())
+    if row is None or row.state not in OPEN:
+        return False
+    now = cloud.world.now()
+    if not result.ok and result.retry and (row.deadline is None or now < row.deadline):
+        tx.execute(
+            task.update().where(task.c.id == row.id).values(
+                state="pending", owner="", lease=0.0, attempt=row.attempt + 1, error=result.error,
+                not_before=now + min(30.0, 0.5 * 2 ** min(row.attempt, 6)),
+            )
+        )
+        cloud.metrics.tasks.labels(row.kind, "retried").inc()
+        return True
+    tx.execute(
+        task.update().where(task.c.id == row.id).values(
+            state="done" if result.ok else "failed", finished=now, lease=0.0, error=result.error or None,
+            result=msgspec.json.decode(result.value),
+        )
+    )
+    handler = cloud.results.get(row.kind)
+    if handler is not None:
+        handler(tx, cloud, _message(row), result)
+    cloud.metrics.tasks.labels(row.kind, "done" if result.ok else "failed").inc()
+    cloud.metrics.task_time.labels(row.kind).observe(now - row.created)
+    return True
+
+
+def expire(tx: Tx, cloud: Cloud) -> int:
+    """Fail what is past its deadline, forget what ended long ago; how many failed. Runs periodically."""
+    now = cloud.world.now()
+    late = tx.all(sa.select(task).where(task.c.state.in_(OPEN), task.c.deadline < now).limit(200))
+    for row in late:
+        where = f"node {row.node}" if row.node else "a controller"
+        finish(tx, cloud, TaskResult(
+            task_id=row.id, node=row.node, ok=False,
+            error=f"{row.kind}: {where} has not done it within {now - row.created:.0f} s"
+            + (f"; the last attempt said: {row.error}" if row.error else ""),
+        ))
+    tx.execute(task.delete().where(task.c.state.in_(("done", "failed")), task.c.finished < now - _KEEP))
+    return len(late)
+
+
+def cancel(tx: Tx, resource: str) -> None:
+    """Drop a resource's tasks that nobody has begun: what they ask for is overtaken (a delete)."""
+    tx.execute(task.delete().where(task.c.resource == resource, task.c.state == "pending", task.c.attempt == 0))

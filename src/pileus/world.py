@@ -1,0 +1,48 @@
+"""The outside world that code may ask: the time, new ids, secrets. One object, which tests replace."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from datetime import UTC, datetime
+
+
+class World:
+    """Time, randomness and ids come from here and from nowhere else, so that a test can set them."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back, for durations."""
+        return time.monotonic()
+
+    def uuid(self) -> str:
+        """A new id with dashes, as compute, network, image and volume write them."""
+        return str(uuid.uuid4())
+
+    def hex_id(self) -> str:
+        """A new id without dashes, as identity writes them."""
+        return uuid.uuid4().hex
+
+    def secret(self, size: int = 32) -> str:
+        """A URL-safe secret made from `size` random bytes."""
+        return secrets.token_urlsafe(size)
+
+
+def iso_z(seconds: float) -> str:
+    """`2026-01-31T12:00:00Z`: whole seconds, as compute, image and network print times."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def iso_micro(seconds: float, zone: str = "") -> str:
+    """`2026-01-31T12:00:00.000000` with `zone` appended; identity wants "Z"."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + zone
+
+
+def parse_iso(text: str) -> float:
+    """Seconds since the epoch of an ISO 8601 time; without a zone it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
