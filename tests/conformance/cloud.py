@@ -1,0 +1,186 @@
+"""Starts a fresh cloud, makes in it what Tempest needs, asks it what it is, and removes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.conformance.config import COMPLIANCE_SETTINGS, Administrator, Cloud, Hypervisor
+from tests.conformance.rest import CloudError, Session, send
+
+PILEUS = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "pileus"
+FLAVORS = {"m1.nano": 128, "m1.micro": 192}
+"""Name and memory in MiB of the two flavors; both have one CPU and a disk of 1 GiB."""
+
+
+@contextmanager
+def running(
+    state: Path, hypervisor: Hypervisor, database: str, logs: Path, keep: bool
+) -> Iterator[Administrator]:
+    """Start a cloud with its state in `state`, and destroy it at the end unless `keep`.
+
+    `database` is the URL of an empty database, or '' for SQLite in `state`. Raises CloudError when it does
+    not start.
+    """
+    options = {
+        "hypervisor": hypervisor,
+        "listen": f"127.0.0.1:{_free_port()}",
+        "import_allow_private": "true",
+        **COMPLIANCE_SETTINGS,
+    }
+    if hypervisor == "fake":
+        options["fake_nodes"] = "2"
+    # Through the environment: a database URL holds a password, and arguments are everyone's to read.
+    environment = {**os.environ, **({"PILEUS_DATABASE": database} if database else {})}
+    sets = [part for name, value in options.items() for part in ("--set", f"{name}={value}")]
+    try:
+        _pileus(["up", "-d", "--state-dir", str(state), *sets], logs, environment)
+        yield administrator(state / "clouds.yaml")
+    finally:
+        for log in [*state.glob("*.log"), *state.glob("log/*.log"), *state.glob("logs/*.log")]:
+            shutil.copy(log, logs / f"cloud-{log.name}")
+        if not keep:
+            _pileus(["destroy", "--state-dir", str(state)], logs, environment)
+
+
+def administrator(clouds: Path) -> Administrator:
+    """Read the account `pileus-admin` from clouds.yaml. Raises CloudError when it is not there."""
+    try:
+        cloud = yaml.safe_load(clouds.read_text(encoding="utf-8"))["clouds"]["pileus-admin"]
+        auth = cloud["auth"]
+        return Administrator(
+            auth_url=_versioned(auth["auth_url"]),
+            username=auth["username"],
+            password=auth["password"],
+            project=auth["project_name"],
+            domain=auth.get("user_domain_name", "Default"),
+            region=cloud.get("region_name", "RegionOne"),
+        )
+    except (OSError, KeyError, TypeError) as error:
+        raise CloudError(f"{clouds} does not describe the cloud 'pileus-admin': {error!r}") from error
+
+
+def furnish(session: Session, image: Path) -> Cloud:
+    """Make flavors and images, and ask the cloud what else tempest.conf has to say. Raises CloudError."""
+    flavors = {
+        flavor["name"]: flavor["id"] for flavor in session.call("GET", "compute", "/flavors")["flavors"]
+    }
+    for name, memory in FLAVORS.items():
+        if name not in flavors:
+            body = {"flavor": {"name": name, "ram": memory, "vcpus": 1, "disk": 1}}
+            flavors[name] = session.call("POST", "compute", "/flavors", body)["flavor"]["id"]
+    content = image.read_bytes()
+    images = [_upload(session, f"conformance-{i}", content) for i in (1, 2)]
+    nano, micro = FLAVORS
+    volume = next((kind for kind in ("block-storage", "volumev3") if kind in session.catalog), "")
+    return Cloud(
+        administrator=session.administrator,
+        service_types=frozenset(session.catalog),
+        compute_ceiling=_ceiling(session, "compute"),
+        placement_ceiling=_ceiling(session, "placement") if "placement" in session.catalog else "",
+        volume_ceiling=_ceiling(session, volume) if volume else "",
+        network_extensions=_extensions(session),
+        compute_nodes=_compute_nodes(session),
+        dashboard_url=_dashboard(session.administrator.auth_url),
+        public_network_id=_public_network(session),
+        image_ref=images[0],
+        image_ref_alt=images[1],
+        flavor_ref=flavors[nano],
+        flavor_ref_alt=flavors[micro],
+    )
+
+
+def build_guest(path: Path, logs: Path) -> None:
+    """Build the guest image that real guests boot. Raises CloudError."""
+    _pileus(["image", "build-guest", str(path)], logs, dict(os.environ))
+
+
+def _pileus(arguments: list[str], logs: Path, environment: dict[str, str]) -> None:
+    output = logs / "pileus-command.log"
+    with output.open("ab") as file:
+        done = subprocess.run(
+            [PILEUS, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            timeout=600,
+        )
+    if done.returncode:
+        last = output.read_text(errors="replace").strip().splitlines()[-5:]
+        raise CloudError(
+            f"'pileus {arguments[0]}' failed with {done.returncode}: {' / '.join(last)} (all in {output})"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _versioned(auth_url: str) -> str:
+    url = auth_url.rstrip("/")
+    return url if url.endswith("/v3") else f"{url}/v3"
+
+
+def _upload(session: Session, name: str, content: bytes) -> str:
+    body = {"name": name, "disk_format": "qcow2", "container_format": "bare", "visibility": "public"}
+    prefix = "" if session.catalog["image"].endswith("/v2") else "/v2"
+    image_id: str = session.call("POST", "image", f"{prefix}/images", body)["id"]
+    session.call("PUT", "image", f"{prefix}/images/{image_id}/file", content)
+    return image_id
+
+
+def _ceiling(session: Session, service: str) -> str:
+    """The highest microversion of the service's version list, '' when it has none."""
+    url = urlsplit(session.catalog[service])
+    path = "/".join(part for part in url.path.split("/") if not (part[:1] == "v" and part[1:2].isdigit()))
+    root = f"{url.scheme}://{url.netloc}/{path.strip('/')}/"
+    versions: list[dict[str, Any]] = send("GET", root)[1]["versions"]
+    tops = [version.get("max_version") or version.get("version") or "" for version in versions]
+    return max(tops, key=lambda top: tuple(int(part) for part in top.split(".")) if top else (), default="")
+
+
+def _extensions(session: Session) -> tuple[str, ...]:
+    prefix = "" if session.catalog["network"].endswith("/v2.0") else "/v2.0"
+    extensions = session.call("GET", "network", f"{prefix}/extensions")["extensions"]
+    return tuple(sorted(extension["alias"] for extension in extensions))
+
+
+def _public_network(session: Session) -> str:
+    prefix = "" if session.catalog["network"].endswith("/v2.0") else "/v2.0"
+    networks = session.call("GET", "network", f"{prefix}/networks?router:external=True")["networks"]
+    for network in networks:
+        if network["name"] == "public":
+            network_id: str = network["id"]
+            return network_id
+    names = [network["name"] for network in networks]
+    raise CloudError(
+        f"no external network is called 'public', only {names}; the setting public_network makes it"
+    )
+
+
+def _compute_nodes(session: Session) -> int:
+    services = session.call("GET", "compute", "/os-services?binary=nova-compute")["services"]
+    return sum(service["state"] == "up" for service in services)
+
+
+def _dashboard(auth_url: str) -> str:
+    url = urlsplit(auth_url)
+    dashboard = f"{url.scheme}://{url.netloc}/dashboard/"
+    try:
+        send("GET", dashboard)
+    except CloudError:
+        return ""
+    return dashboard
