@@ -116,11 +116,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, _help("CIDR of the external network `public` that the first start makes; empty: none is made.")
     ] = "172.24.4.0/24"
     public_gateway: Annotated[
-        str, _help("The host's own address on that network, with which it is bridge, gateway and NAT; empty: another router is.")
+        str, _help("The host's own address on that network, as its gateway; empty: another router is the gateway.")
     ] = "172.24.4.1"
-    masquerade: Annotated[bool, _help("NAT the external network to the host's uplink, so that guests reach the outside.")] = True
+    masquerade: Annotated[
+        bool, _help("NAT the external network to the host's uplink, so that guests reach the outside.")
+    ] = True
     namespace_prefix: Annotated[
-        str, _help("Start of the names of all namespaces and devices made here; one per node on a shared host.", max_length=5)
+        str, _help("Start of the names of all namespaces and devices made here, of each node its own.", max_length=5)
     ] = "pil"
     mtu: Annotated[int, _help("MTU of the underlay between nodes.", ge=576, le=9216)] = 1500
     vni_range: Annotated[tuple[int, int], _help("VXLAN network identifiers for tenant networks.")] = (1, 65535)

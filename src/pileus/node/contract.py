@@ -23,7 +23,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # ---------------------------------------------------------------------------------------------- guests
 
 
-class ImageRef(Message):
+class ImageRef(Message, frozen=True, kw_only=True):
     """An image as a node needs it. `sha512` is of the stored bytes and names the node's cached copy."""
 
     id: str
@@ -35,7 +35,7 @@ class ImageRef(Message):
     ramdisk_id: str | None = None
 
 
-class NicSpec(Message):
+class NicSpec(Message, frozen=True, kw_only=True):
     port_id: str
     network_id: str
     mac: str
@@ -44,7 +44,7 @@ class NicSpec(Message):
     tag: str | None = None
 
 
-class VolumeSpec(Message):
+class VolumeSpec(Message, frozen=True, kw_only=True):
     """A disk that is not the node's own. `connection` is what QEMU's -blockdev takes, without node-name."""
 
     attachment_id: str
@@ -58,12 +58,12 @@ class VolumeSpec(Message):
     tag: str | None = None
 
 
-class ConfigDriveFile(Message):
+class ConfigDriveFile(Message, frozen=True, kw_only=True):
     path: str  # "openstack/latest/meta_data.json"
     content: bytes
 
 
-class ServerSpec(Message):
+class ServerSpec(Message, frozen=True, kw_only=True):
     """All that a hypervisor needs to make, start or rebuild a guest; complete every time it is sent."""
 
     id: str
@@ -86,7 +86,7 @@ class ServerSpec(Message):
     rescue_image: ImageRef | None = None  # set: boot from this, the root disk attached second
 
 
-class GuestState(Message):
+class GuestState(Message, frozen=True, kw_only=True):
     """A guest as the hypervisor sees it now. `power` is one of running, paused, shutdown, suspended, crashed."""
 
     id: str
@@ -97,7 +97,7 @@ class GuestState(Message):
     disk_bytes: int = 0
 
 
-class HypervisorFacts(Message):
+class HypervisorFacts(Message, frozen=True, kw_only=True):
     """What a node reports of itself, at start and with every heartbeat."""
 
     hypervisor_type: str  # "QEMU" or "fake"
@@ -222,7 +222,7 @@ class Hypervisor(Protocol):
 # --------------------------------------------------------------------------------------------- network
 
 
-class SubnetState(Message):
+class SubnetState(Message, frozen=True, kw_only=True):
     id: str
     cidr: str
     ip_version: int = 4
@@ -235,7 +235,7 @@ class SubnetState(Message):
     ipv6_ra_mode: str | None = None
 
 
-class HostEntry(Message):
+class HostEntry(Message, frozen=True, kw_only=True):
     """One port of a network, wherever it is: what DHCP, DNS and the ARP and flood tables need."""
 
     port_id: str
@@ -246,7 +246,7 @@ class HostEntry(Message):
     vtep: str | None = None  # the underlay address of the port's node; None: this node
 
 
-class NetworkState(Message):
+class NetworkState(Message, frozen=True, kw_only=True):
     id: str
     kind: str  # "vxlan", "flat", "vlan", "local"
     mtu: int = 1450
@@ -259,7 +259,7 @@ class NetworkState(Message):
     vteps: tuple[str, ...] = ()  # of the other nodes that carry this network
 
 
-class PortState(Message):
+class PortState(Message, frozen=True, kw_only=True):
     """A guest's port on this node."""
 
     id: str
@@ -273,7 +273,7 @@ class PortState(Message):
     server_id: str | None = None
 
 
-class RuleState(Message):
+class RuleState(Message, frozen=True, kw_only=True):
     id: str
     direction: str  # "ingress" or "egress"
     ethertype: str  # "IPv4" or "IPv6"
@@ -284,28 +284,28 @@ class RuleState(Message):
     remote_group: str | None = None
 
 
-class SecurityGroupState(Message):
+class SecurityGroupState(Message, frozen=True, kw_only=True):
     id: str
     stateful: bool = True
     rules: tuple[RuleState, ...] = ()
     members: tuple[str, ...] = ()  # every address of its ports anywhere, for rules with remote_group
 
 
-class RouterPort(Message):
+class RouterPort(Message, frozen=True, kw_only=True):
     port_id: str
     network_id: str
     mac: str
     addresses: tuple[str, ...]  # with prefix: "10.0.0.1/24"
 
 
-class FloatingState(Message):
+class FloatingState(Message, frozen=True, kw_only=True):
     id: str
     floating_ip: str
     fixed_ip: str
     port_id: str
 
 
-class RouterState(Message):
+class RouterState(Message, frozen=True, kw_only=True):
     id: str
     admin_state_up: bool = True
     gateway: RouterPort | None = None
@@ -316,7 +316,7 @@ class RouterState(Message):
     floating_ips: tuple[FloatingState, ...] = ()
 
 
-class NodeNetwork(Message):
+class NodeNetwork(Message, frozen=True, kw_only=True):
     """The whole network as one node shall be; the driver works out the difference to what is."""
 
     revision: int
@@ -326,7 +326,7 @@ class NodeNetwork(Message):
     routers: tuple[RouterState, ...] = ()
 
 
-class NetworkReport(Message):
+class NetworkReport(Message, frozen=True, kw_only=True):
     revision: int
     ports_up: tuple[str, ...] = ()  # ids of the ports that are wired
     errors: dict[str, str] = {}  # id of a network, port or router: why it could not be made
@@ -359,7 +359,7 @@ class NetworkDriver(TapSource, Protocol):
 # ------------------------------------------------------------------------------------------------ work
 
 
-class Task(Message):
+class Task(Message, frozen=True, kw_only=True):
     """A unit of work for one node, durable in the controller's database until its result is there."""
 
     id: str
@@ -372,7 +372,7 @@ class Task(Message):
     request_id: str = ""
 
 
-class ServerTask(Message):
+class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
     snapshot, attach_nic, detach_nic, attach_volume, detach_volume, set_password."""
@@ -388,7 +388,7 @@ class ServerTask(Message):
     password: str = ""  # sealed with the node's key, never plain in a row
 
 
-class ServerDone(Message):
+class ServerDone(Message, frozen=True, kw_only=True):
     """The value of a finished `server.…` task."""
 
     guest: GuestState | None = None
@@ -396,7 +396,7 @@ class ServerDone(Message):
     bytes_stored: int = 0  # snapshot
 
 
-class TaskResult(Message):
+class TaskResult(Message, frozen=True, kw_only=True):
     task_id: str
     node: str
     ok: bool
@@ -405,7 +405,7 @@ class TaskResult(Message):
     retry: bool = False  # the failure may pass by itself
 
 
-class GuestReport(Message):
+class GuestReport(Message, frozen=True, kw_only=True):
     """A guest's power changed by itself."""
 
     node: str

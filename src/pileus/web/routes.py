@@ -135,7 +135,9 @@ def find(node: Node, parts: list[str], at: int = 0) -> tuple[Node, list[str]] | 
     return None
 
 
-def pick(rows: Iterable[tuple[tuple[str, ...], Route]], version: Version | None) -> tuple[tuple[str, ...], Route] | None:
+def pick(
+    rows: Iterable[tuple[tuple[str, ...], Route]], version: Version | None
+) -> tuple[tuple[str, ...], Route] | None:
     """The row that serves a version."""
     for names, route in rows:
         if version is None or route.since <= version <= route.until:
