@@ -1,0 +1,402 @@
+"""Real guests under QEMU: one goes through all of its life, others through what ends badly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pileus.node.contract import (
+    ConfigDriveFile,
+    GuestGone,
+    GuestState,
+    ImageRef,
+    NicSpec,
+    NodeFault,
+    ServerSpec,
+    VolumeSpec,
+)
+from pileus.node.hypervisor.qemu import Qemu, QemuSettings
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs QEMU"),
+]
+
+GUEST = Path(__file__).parents[2] / ".cache" / "guest.qcow2"
+CLONE_NEWNET = 0x40000000
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000
+BOOT = 60.0
+
+SCRIPT = b"""#!/bin/sh
+echo "first-boot" >/root/marker; sync
+( n=0; while :; do n=$((n+1))
+  echo "tick $n nets=$(ls /sys/class/net | wc -l) disks=$(ls /sys/block | grep -c vd)"; sleep 0.4
+done ) >/dev/console 2>&1 &
+"""
+
+
+class Images:
+    """Images by their id, as files that are there."""
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        self.files = files
+
+    async def path(self, image: ImageRef) -> Path:
+        return self.files[image.id]
+
+
+class Taps:
+    """Taps in a network namespace that only this test and its guests know."""
+
+    def __init__(self) -> None:
+        self.ready, self.done = threading.Event(), threading.Event()
+        self.namespace = -1
+        self.open: set[str] = set()
+        self.thread = threading.Thread(target=self._hold)
+        self.thread.start()
+        self.ready.wait()
+
+    def _hold(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(CLONE_NEWNET) == 0
+        self.namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self.ready.set()
+        self.done.wait()
+
+    def close(self) -> None:
+        self.done.set()
+        self.thread.join()
+        os.close(self.namespace)
+
+    def _open(self, port_id: str, result: list[int]) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.setns(self.namespace, CLONE_NEWNET) == 0
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        name = f"t{port_id[:8]}".encode()
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH14x", name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        result.append(fd)
+
+    async def open_tap(self, nic: NicSpec) -> int:
+        result: list[int] = []
+        worker = threading.Thread(target=self._open, args=(nic.port_id, result))
+        worker.start()
+        await asyncio.to_thread(worker.join)
+        self.open.add(nic.port_id)
+        return result[0]
+
+    async def close_tap(self, port_id: str) -> None:
+        self.open.discard(port_id)
+
+
+class World:
+    """A node's directory with a driver that can be dropped and made again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.images = Images({})
+        self.taps = Taps()
+        self.events: list[tuple[str, str]] = []
+        self.driver = self.make()
+
+    def make(self) -> Qemu:
+        settings = QemuSettings(state_dir=self.directory / "s", accel="tcg", console_interval=0.2)
+        return Qemu(settings, self.images, self.taps)
+
+    async def event(self, server_id: str, power: str) -> None:
+        self.events.append((server_id, power))
+
+    async def restart_agent(self) -> None:
+        await self.driver.stop()
+        self.driver = self.make()
+        await self.driver.start(self.event)
+
+    def add_image(self, path: Path) -> ImageRef:
+        found = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", str(path)]))
+        name = str(uuid.uuid4())
+        self.images.files[name] = path
+        return ImageRef(
+            id=name,
+            disk_format=found["format"],
+            size=path.stat().st_size,
+            sha512=hashlib.sha512(name.encode()).hexdigest(),
+            virtual_size=found["virtual-size"],
+        )
+
+    def pids(self) -> list[int]:
+        """Every process of this node."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if str(self.directory).encode() in (entry / "cmdline").read_bytes():
+                        found.append(int(entry.name))
+        return found
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    if not GUEST.exists():
+        pytest.skip("the guest image is not built")
+    directory = Path(tempfile.mkdtemp(prefix="pq-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    made = World(directory)
+    try:
+        yield made
+    finally:
+        for pid in made.pids():
+            os.kill(pid, signal.SIGKILL)
+        made.taps.close()
+        shutil.rmtree(directory)
+
+
+@contextlib.asynccontextmanager
+async def running(world: World) -> AsyncIterator[World]:
+    await world.driver.start(world.event)
+    try:
+        yield world
+    finally:
+        await world.driver.stop()
+
+
+async def until(check: Callable[[], object], what: str, seconds: float = BOOT) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.05)
+
+
+class Console:
+    """What a guest has said since one looked last."""
+
+    def __init__(self, world: World, server_id: str) -> None:
+        self.path = world.directory / "s" / "instances" / server_id / "console.log"
+        self.seen = 0
+
+    def text(self) -> str:
+        return self.path.read_bytes()[self.seen :].decode(errors="replace")
+
+    def forget(self) -> None:
+        self.seen = self.path.stat().st_size
+
+    async def says(self, pattern: str, seconds: float = BOOT) -> re.Match[str]:
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            match = re.search(pattern, self.text())
+            if match:
+                found.append(match)
+            return match is not None
+
+        try:
+            await until(look, pattern, seconds)
+        except AssertionError:
+            raise AssertionError(f"no {pattern!r} in the console: {self.text()[-2000:]}") from None
+        return found[0]
+
+    def ticks(self) -> list[int]:
+        return [int(number) for number in re.findall(r"tick (\d+) nets", self.text())]
+
+
+def nic() -> NicSpec:
+    port = str(uuid.uuid4())
+    mac = "fa:16:3e:" + ":".join(port[i : i + 2] for i in (0, 2, 4))
+    return NicSpec(port_id=port, network_id=str(uuid.uuid4()), mac=mac, mtu=1400)
+
+
+def spec_for(image: ImageRef, **changes: object) -> ServerSpec:
+    name = str(uuid.uuid4())
+    meta = {"uuid": name, "hostname": "probe", "name": "probe", "meta": {}}
+    spec = ServerSpec(
+        id=name,
+        name="probe",
+        hostname="probe",
+        project_id=str(uuid.uuid4()),
+        vcpus=1,
+        memory_mib=128,
+        root_gib=1,
+        image=image,
+        config_drive=(
+            ConfigDriveFile(path="openstack/latest/meta_data.json", content=json.dumps(meta).encode()),
+            ConfigDriveFile(path="openstack/latest/user_data", content=SCRIPT),
+        ),
+    )
+    return msgspec.structs.replace(spec, **changes)
+
+
+def volume(world: World) -> VolumeSpec:
+    path = world.directory / f"v{uuid.uuid4().hex[:6]}"
+    with open(path, "wb") as file:
+        file.truncate(64 << 20)
+    shutil.chown(path, "pileus-qemu", "pileus-qemu")
+    connection = {"driver": "raw", "file": {"driver": "file", "filename": str(path)}}
+    return VolumeSpec(
+        attachment_id=str(uuid.uuid4()), volume_id=str(uuid.uuid4()), device="/dev/vdb", connection=connection
+    )
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def test_a_guest_goes_through_its_life(world: World) -> None:
+    asyncio.run(_life(world))
+
+
+async def _life(world: World) -> None:
+    async with running(world):
+        spec = spec_for(world.add_image(GUEST), nics=(nic(),))
+        console = Console(world, spec.id)
+        state = await world.driver.build(spec)
+        assert state.power == "running"
+        assert state.pid is not None
+        await console.says(r"tick 2 nets=2 disks=2")
+
+        await _is_confined(world, spec, state)
+        await _is_adopted(world, spec, state.pid)
+        await _pauses(world, spec, console)
+        await _plugs(world, spec, console)
+        await _suspends(world, spec, console)
+        await _is_copied_running(world, spec)
+        await _stops_and_starts(world, spec, console)
+        await _is_killed(world, spec)
+
+        await world.driver.destroy(spec.id)
+        await world.driver.destroy(spec.id)
+        assert list((world.directory / "s" / "instances").iterdir()) == []
+        assert world.pids() == []
+        assert world.taps.open == set()
+        with pytest.raises(GuestGone):
+            await world.driver.guest(spec.id)
+
+
+async def _is_confined(world: World, spec: ServerSpec, state: GuestState) -> None:
+    assert state.pid is not None
+    status = status_of(state.pid)
+    assert status["Seccomp"] == "2"
+    assert "0" not in status["Uid"].split()
+    assert int(status["CapEff"], 16) == 0
+    files = world.directory / "s" / "instances" / spec.id
+    assert (files / "spec.json").stat().st_mode & 0o777 == 0o600
+    assert (await world.driver.build(spec)).pid == state.pid  # told twice
+
+
+async def _is_adopted(world: World, spec: ServerSpec, pid: int) -> None:
+    await world.restart_agent()
+    state = await world.driver.guest(spec.id)
+    assert (state.power, state.pid) == ("running", pid)
+    assert world.events == []
+    figures = await world.driver.diagnostics(spec.id)
+    assert figures["num_disks"] == 2
+    assert (await world.driver.vnc_socket(spec.id)).is_socket()
+
+
+async def _pauses(world: World, spec: ServerSpec, console: Console) -> None:
+    assert (await world.driver.pause(spec.id)).power == "paused"
+    await world.restart_agent()
+    assert (await world.driver.guest(spec.id)).power == "paused"
+    console.forget()
+    await asyncio.sleep(1.2)
+    assert console.text() == ""
+    assert (await world.driver.unpause(spec.id)).power == "running"
+    await console.says(r"tick \d+")
+
+
+async def _plugs(world: World, spec: ServerSpec, console: Console) -> None:
+    driver, more, disk = world.driver, nic(), volume(world)
+    await driver.attach_nic(spec, more)
+    await driver.attach_nic(spec, more)
+    await driver.attach_volume(spec, disk)
+    console.forget()
+    await console.says(r"nets=3 disks=3")
+    await world.restart_agent()
+    driver = world.driver
+    await driver.detach_nic(spec.id, more.port_id)
+    await driver.detach_volume(spec.id, disk.volume_id)
+    await driver.detach_volume(spec.id, disk.volume_id)
+    console.forget()
+    await console.says(r"nets=2 disks=2")
+    assert world.taps.open == {spec.nics[0].port_id}
+    # A volume that stays, so that it has to be there when the memory is taken up again.
+    await driver.attach_volume(spec, volume(world))
+
+
+async def _suspends(world: World, spec: ServerSpec, console: Console) -> None:
+    driver = world.driver
+    last = console.ticks()[-1]
+    state = await driver.suspend(spec.id)
+    assert (state.power, state.pid) == ("suspended", None)
+    assert world.pids() == []
+    await world.restart_agent()
+    assert (await world.driver.guest(spec.id)).power == "suspended"
+    console.forget()
+    assert (await world.driver.resume(spec)).power == "running"
+    await console.says(r"tick \d+ nets=2 disks=3")
+    assert console.ticks()[0] > last  # the same life, not a new one
+    assert not (world.directory / "s" / "instances" / spec.id / "memory").exists()
+
+
+def check_standalone(path: Path, size: int) -> None:
+    found = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", str(path)]))
+    assert found["format"] == "qcow2"
+    assert found["virtual-size"] == size
+    assert "backing-filename" not in found
+    subprocess.run(["qemu-img", "check", "-q", str(path)], check=True)
+
+
+async def _is_copied_running(world: World, spec: ServerSpec) -> None:
+    target = world.directory / "private" / "copy.qcow2"
+    target.parent.mkdir(mode=0o700)  # QEMU's account cannot come here
+    await world.driver.snapshot(spec.id, target)
+    check_standalone(target, 1 << 30)
+    assert target.stat().st_uid == 0
+    await world.driver.snapshot(spec.id, target)  # nothing is left in QEMU that would be in the way
+
+
+async def _stops_and_starts(world: World, spec: ServerSpec, console: Console) -> None:
+    driver = world.driver
+    begin = time.monotonic()
+    assert (await driver.power_off(spec.id, 60)).power == "shutdown"
+    assert time.monotonic() - begin < 45, "the guest did not answer ACPI"
+    assert world.pids() == []
+    assert world.taps.open == set()
+    target = world.directory / "private" / "rest.qcow2"
+    await driver.snapshot(spec.id, target)
+    check_standalone(target, 1 << 30)
+    console.forget()
+    assert (await driver.power_on(spec)).power == "running"
+    await console.says("login:")
+    console.forget()
+    first = (await driver.guest(spec.id)).pid
+    assert (await driver.reboot(spec, False, 60)).pid != first
+    await console.says("login:")
+    assert world.events == []
+
+
+async def _is_killed(world: World, spec: ServerSpec) -> None:
+    pid = (await world.driver.guest(spec.id)).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: world.events == [(spec.id, "crashed")], "no event of the crash", 10)
+    state = await world.driver.guest(spec.id)
+    assert (state.power, state.pid) == ("crashed", None)
