@@ -1,0 +1,128 @@
+"""The devices, addresses and routes of a namespace: as wanted, as they are, and the commands between.
+
+What the driver sets it can tell from what the kernel or others set: routes by `proto 112`, IPv6
+addresses by not being the kernel's own link-local ones.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from pileus.node.net.namespaces import run
+
+PROTOCOL = "112"  # of routes: unassigned in rt_protos
+Address = tuple[str, str]  # device, "10.0.0.1/24"
+Route = tuple[str, str, str]  # destination, nexthop or "", device or ""
+Forward = tuple[str, str]  # MAC address, VTEP
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device that exists, as the host tells it."""
+
+    name: str
+    mac: str = ""
+    mtu: int = 0
+    master: str = ""
+    up: bool = False
+    alias: str = ""
+
+
+class Layer3(msgspec.Struct, frozen=True):
+    """Addresses and routes of one namespace."""
+
+    addresses: frozenset[Address] = frozenset()
+    routes: frozenset[Route] = frozenset()
+
+
+def observe_devices(namespace: str | None) -> dict[str, Device]:
+    """Every device in a namespace, read from the host."""
+    found: dict[str, Device] = {}
+    for row in _json(namespace, "link", "show"):
+        name = str(row["ifname"])
+        found[name] = Device(
+            name,
+            str(row.get("address", "")),
+            int(row.get("mtu", 0)),
+            str(row.get("master", "")),
+            "UP" in row.get("flags", ()),
+            str(row.get("ifalias", "")),
+        )
+    return found
+
+
+def observe_layer3(namespace: str) -> Layer3:
+    """The addresses and routes in a namespace that the driver may have set, read from the host."""
+    addresses = {
+        (str(row["ifname"]), f"{info['local']}/{info['prefixlen']}")
+        for row in _json(namespace, "addr", "show")
+        for info in row.get("addr_info", ())
+        if (not _automatic(str(info["local"])) and row["ifname"] != "lo") or info["local"] == "169.254.169.254"
+    }
+    routes = {
+        (_destination(str(row["dst"]), version), str(row.get("gateway", "")), "" if row.get("gateway") else row["dev"])
+        for version in ("-4", "-6")
+        for row in _json(namespace, version, "route", "show", "proto", PROTOCOL)
+    }
+    return Layer3(frozenset(addresses), frozenset(routes))
+
+
+def _json(namespace: str | None, *words: str) -> list[dict[str, Any]]:
+    text = run(namespace, ("ip", "-json", *words))
+    rows: list[dict[str, Any]] = msgspec.json.decode(text) if text.strip() else []
+    return [row for row in rows if row]
+
+
+def _automatic(address: str) -> bool:
+    return address.startswith("fe80:") and address != "fe80::a9fe:a9fe"
+
+
+def _destination(text: str, version: str) -> str:
+    if text == "default":
+        return "0.0.0.0/0" if version == "-4" else "::/0"
+    return str(ipaddress.ip_network(text))
+
+
+def layer3_commands(old: Layer3, new: Layer3) -> list[str]:
+    """`ip` commands from one to the other: first what goes, then addresses, then the routes over them."""
+    gone = sorted(old.routes - new.routes)
+    lines = [f"route del {_route(route)} proto {PROTOCOL}" for route in gone]
+    lines += [f"addr del {address} dev {device}" for device, address in sorted(old.addresses - new.addresses)]
+    lines += [_address(device, address) for device, address in sorted(new.addresses - old.addresses)]
+    # An address that goes takes routes over it along, so all of them are said again then.
+    fresh = new.routes if old.addresses - new.addresses else new.routes - old.routes
+    lines += [f"route replace {_route(route)} proto {PROTOCOL}" for route in sorted(fresh, key=_direct_first)]
+    return lines
+
+
+def _direct_first(route: Route) -> tuple[bool, Route]:
+    return bool(route[1]), route
+
+
+def _address(device: str, address: str) -> str:
+    # Without duplicate detection an IPv6 address can be bound at once; the database hands it out once.
+    return f"addr replace {address} dev {device}" + (" nodad" if ":" in address else "")
+
+
+def _route(route: Route) -> str:
+    destination, nexthop, device = route
+    return f"{destination}" + (f" via {nexthop}" if nexthop else "") + (f" dev {device}" if device else "")
+
+
+def forward_commands(device: str, old: Iterable[Forward], new: Iterable[Forward]) -> Iterator[str]:
+    """`bridge` commands for a tunnel's table of who is behind which node; the zero MAC is for floods."""
+    before, after = set(old), set(new)
+    for mac, vtep in sorted(before - after):
+        yield f"fdb del {mac} dev {device} dst {vtep} self"
+    for mac, vtep in sorted(after - before):
+        yield f"fdb append {mac} dev {device} dst {vtep} self permanent"
+
+
+def observe_forwards(namespace: str, device: str) -> set[Forward]:
+    """A tunnel's table as it is."""
+    text = run(namespace, ("bridge", "-json", "fdb", "show", "dev", device))
+    rows = msgspec.json.decode(text, type=list[dict[str, Any]]) if text.strip() else []
+    return {(str(row["mac"]), str(row["dst"])) for row in rows if row.get("dst")}

@@ -1,0 +1,316 @@
+"""One network on this node: its namespace, with the bridge, the guests' taps, the tunnel, and DHCP.
+
+All of it blocks, and is run by a worker thread. `apply` compares with what it did last; the first time it
+reads the host instead, so that it goes on where an earlier process stopped, wherever that was.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import msgspec
+
+from pileus.node.contract import NetworkState, NodeFault, PortState, SecurityGroupState
+from pileus.node.net import cuts, dhcp, names, namespaces, ruleset
+from pileus.node.net.dnsmasq import Dnsmasq
+from pileus.node.net.firewall import Firewall, groups_for, render
+from pileus.node.net.links import (
+    Device,
+    Forward,
+    Layer3,
+    forward_commands,
+    layer3_commands,
+    observe_devices,
+    observe_forwards,
+    observe_layer3,
+)
+from pileus.node.net.settings import NetSettings
+from pileus.node.net.taps import open_tap
+from pileus.node.net.uplink import join_uplink, leave_uplink
+
+_BRIDGE = "type bridge forward_delay 0 stp_state 0 mcast_snooping 0"
+_FLOOD = "00:00:00:00:00:00"
+_SYSCTLS = {
+    # Devices of the bridge need no addresses of their own.
+    "ipv6/conf/default/disable_ipv6": "1",
+    "ipv6/conf/all/accept_ra": "0",
+    "ipv6/conf/default/accept_ra": "0",
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv4/ip_forward": "0",
+    "bridge/bridge-nf-call-iptables": "1",
+    "bridge/bridge-nf-call-ip6tables": "1",
+    "bridge/bridge-nf-call-arptables": "0",
+}
+
+
+class Outcome(msgspec.Struct):
+    """What came of applying one network."""
+
+    ports_up: set[str]
+    errors: dict[str, str]
+    metadata: bool  # whether the metadata address is here
+
+
+class Switch:
+    """A network's namespace. Not for use by two threads at once."""
+
+    def __init__(self, settings: NetSettings, network_id: str) -> None:
+        self.id = network_id
+        self.namespace = names.network_namespace(settings.prefix, network_id)
+        self._settings = settings
+        self._folder = settings.state_dir / "dhcp" / self.namespace
+        self._dnsmasq = Dnsmasq(self.namespace, self._folder)
+        self._devices: dict[str, Device] = {}
+        self._layer3 = Layer3()
+        self._forwards: set[Forward] = set()
+        self._firewall: Firewall | None = None
+        self._rules: ruleset.Ruleset | None = None
+        self._numbers: dict[str, int] = {}
+        self._known: int | None = None  # identity of the namespace that the rest here tells of
+        self._applied: tuple[NetworkState, tuple[PortState, ...], dict[str, SecurityGroupState]] | None = None
+
+    def apply(
+        self, network: NetworkState, ports: tuple[PortState, ...], groups: dict[str, SecurityGroupState]
+    ) -> Outcome:
+        """Make the network so. Raises NodeFault or OSError; the next call then starts from the host."""
+        wanted = (network, ports, groups_for(ports, groups))
+        errors: dict[str, str] = {}
+        try:
+            if self._applied == wanted and self._healthy():
+                self._join_taps(ports)
+            else:
+                errors = self._change(*wanted)
+                self._applied = wanted
+        except BaseException:
+            self._known, self._applied, self._rules, self._firewall = None, None, None, None
+            raise
+        up = {port.id for port in ports if port.admin_state_up and self._joined(port.id)}
+        return Outcome(up, errors, network.dhcp_port is not None)
+
+    def _healthy(self) -> bool:
+        applied = self._applied
+        return self._here() and (
+            applied is None or not self._serves(applied[0]) or self._dnsmasq.pid() is not None
+        )
+
+    def _here(self) -> bool:
+        return self._known is not None and self._known == namespaces.identity(self.namespace)
+
+    def _change(
+        self, network: NetworkState, ports: tuple[PortState, ...], groups: dict[str, SecurityGroupState]
+    ) -> dict[str, str]:
+        if not self._here():
+            self._adopt()
+        self._make_devices(network)
+        self._leave_taps(ports)
+        self._filter(Firewall(network, ports, groups))
+        self._join_taps(ports)
+        self._set_layer3(network)
+        return self._serve(network)
+
+    # ------------------------------------------------------------------------------------ devices
+
+    def _adopt(self) -> None:
+        """Know what is there, or make an empty namespace."""
+        self._rules = self._firewall = None
+        if namespaces.exists(self.namespace):
+            self._devices = observe_devices(self.namespace)
+            self._layer3 = observe_layer3(self.namespace)
+            self._forwards = observe_forwards(self.namespace, names.TUNNEL) if names.TUNNEL in self._devices else set()
+        else:
+            namespaces.require_bridge_filter()
+            namespaces.ip_batch(None, [f"netns add {self.namespace}"])
+            self._devices, self._layer3, self._forwards = {}, Layer3(), set()
+        with namespaces.inside(self.namespace):
+            namespaces.write_sysctls(_SYSCTLS)
+        self._known = namespaces.identity(self.namespace)
+
+    def _make_devices(self, network: NetworkState) -> None:
+        lines: list[str] = []
+        if names.SWITCH not in self._devices:
+            lines += ["link set lo up", f"link add {names.SWITCH} {_BRIDGE}"]
+        mac = network.dhcp_port.mac if network.dhcp_port else ""
+        lines += self._set(Device(names.SWITCH, mac, network.mtu, "", True, network.id))
+        namespaces.ip_batch(self.namespace, lines)
+        if lines:
+            with namespaces.inside(self.namespace):
+                namespaces.write_sysctls({f"ipv6/conf/{names.SWITCH}/disable_ipv6": "0"})
+        self._make_uplink(network)
+        self._make_tunnel(network)
+
+    def _set(self, device: Device) -> list[str]:
+        """Commands for a device's attributes, where they differ; remembers them as done."""
+        before = self._devices.get(device.name, Device(device.name))
+        wanted = msgspec.structs.replace(
+            device, mac=device.mac.lower() or before.mac, alias=device.alias or before.alias
+        )
+        if wanted == before:
+            return []
+        self._devices[device.name] = wanted
+        words = f"link set {device.name} mtu {device.mtu}"
+        words += f" address {device.mac}" if device.mac else ""
+        words += f" alias {device.alias}" if device.alias else ""
+        words += f" master {device.master}" if device.master else ""
+        return [words + " up"]
+
+    def _make_uplink(self, network: NetworkState) -> None:
+        wanted = network.kind in ("flat", "vlan")
+        if wanted and names.UPLINK not in self._devices:
+            join_uplink(self._settings, network, self.namespace)
+        elif not wanted and names.UPLINK in self._devices:
+            namespaces.ip_batch(self.namespace, [f"link del {names.UPLINK}"])
+            del self._devices[names.UPLINK]
+        if wanted:
+            lines = self._set(Device(names.UPLINK, "", network.mtu, names.SWITCH, True))
+            namespaces.ip_batch(self.namespace, lines)
+
+    def _make_tunnel(self, network: NetworkState) -> None:
+        """A tunnel is made only when another node carries the network too."""
+        vteps = {vtep for vtep in network.vteps if vtep != self._settings.vtep}
+        remote = {(host.mac, host.vtep) for host in network.hosts if host.vtep and host.vtep in vteps}
+        wanted = {(_FLOOD, vtep) for vtep in vteps} | {(mac, vtep) for mac, vtep in remote if vtep}
+        if network.kind != "vxlan" or not wanted:
+            wanted = set()
+        elif names.TUNNEL not in self._devices:
+            if self._settings.vtep is None:
+                raise NodeFault("other nodes carry this network, but this node has no underlay address: set vtep")
+            namespaces.ip_batch(
+                None,
+                [
+                    f"link add {names.TUNNEL} netns {self.namespace} type vxlan id {network.segment} "
+                    f"local {self._settings.vtep} dstport {self._settings.vxlan_port} nolearning"
+                ],
+            )
+            self._forwards = set()
+        if wanted:
+            namespaces.ip_batch(
+                self.namespace, self._set(Device(names.TUNNEL, "", network.mtu, names.SWITCH, True))
+            )
+        if names.TUNNEL in self._devices:
+            lines = list(forward_commands(names.TUNNEL, self._forwards, wanted))
+            if lines:
+                namespaces.run(self.namespace, ("bridge", "-batch", "-"), "\n".join(lines) + "\n")
+            self._forwards = wanted
+
+    # --------------------------------------------------------------------------------------- taps
+
+    def _present(self) -> set[str]:
+        with namespaces.inside(self.namespace):
+            return {name for _, name in socket.if_nameindex() if name.startswith("tap")}
+
+    def _joined(self, port_id: str) -> bool:
+        device = self._devices.get(names.tap(port_id))
+        return device is not None and device.master == names.SWITCH
+
+    def _leave_taps(self, ports: tuple[PortState, ...]) -> None:
+        """Cut off taps of ports that are gone, before their rules go."""
+        present, wanted = self._present(), {names.tap(port.id) for port in ports}
+        for name in [name for name in self._devices if name.startswith("tap")]:
+            if name not in present:
+                del self._devices[name]
+        gone = sorted(present - wanted)
+        namespaces.ip_batch(self.namespace, [f"link set {name} down nomaster" for name in gone])
+        for name in gone:
+            self._devices.pop(name, None)
+
+    def _join_taps(self, ports: tuple[PortState, ...]) -> None:
+        """Join the taps that are there; called when their rules are in place."""
+        present = self._present()
+        lines: list[str] = []
+        mtu = self._devices[names.SWITCH].mtu
+        for port in ports:
+            name = names.tap(port.id)
+            if name in present:
+                lines += self._set(Device(name, "", mtu, names.SWITCH, True, port.id))
+            else:
+                self._devices.pop(name, None)
+        namespaces.ip_batch(self.namespace, lines)
+
+    def open_tap(self, port_id: str) -> int:
+        """A descriptor on the tap of a port that has been applied; the tap is joined to the network.
+
+        Raises NodeFault if the port is not known here."""
+        applied = self._applied
+        port = next((port for port in applied[1] if port.id == port_id), None) if applied else None
+        if port is None:
+            raise NodeFault(f"port {port_id} is not among the ports of network {self.id} on this node")
+        descriptor = open_tap(self.namespace, names.tap(port_id))
+        # A tap of the same name may have come and gone since.
+        self._devices.pop(names.tap(port_id), None)
+        self._join_taps((port,))
+        return descriptor
+
+    def close_tap(self, port_id: str) -> None:
+        """Take a port's tap away if something still keeps it."""
+        if namespaces.exists(self.namespace) and names.tap(port_id) in self._present():
+            namespaces.ip_batch(self.namespace, [f"link del {names.tap(port_id)}"])
+        self._devices.pop(names.tap(port_id), None)
+
+    def knows(self, port_id: str) -> bool:
+        """Whether the port has been applied."""
+        return self._applied is not None and any(port.id == port_id for port in self._applied[1])
+
+    # -------------------------------------------------------------------------------------- rules
+
+    def _filter(self, firewall: Firewall) -> None:
+        self._number(firewall.ports)
+        rules = render(firewall, self._numbers)
+        old, before = self._rules, self._firewall
+        namespaces.nft(self.namespace, ruleset.replace(rules) if old is None else ruleset.difference(old, rules))
+        self._rules, self._firewall = rules, firewall
+        if before is None:
+            if firewall.ports:
+                cuts.enforce(self.namespace, firewall)
+        elif cuts.narrowed(before, firewall) or cuts.widened(before, firewall):
+            cuts.enforce(self.namespace, firewall)
+
+    def _number(self, ports: tuple[PortState, ...]) -> None:
+        wanted = {port.id for port in ports}
+        self._numbers = {port: number for port, number in self._numbers.items() if port in wanted}
+        used = set(self._numbers.values())
+        free = (number for number in range(1, 1 << 31) if number not in used)
+        for port in ports:
+            if port.id not in self._numbers:
+                self._numbers[port.id] = next(free)
+
+    # ----------------------------------------------------------------------------------- services
+
+    def _set_layer3(self, network: NetworkState) -> None:
+        wanted = layer3(network)
+        namespaces.ip_batch(self.namespace, layer3_commands(self._layer3, wanted))
+        self._layer3 = wanted
+
+    def _serves(self, network: NetworkState) -> bool:
+        return network.dhcp_port is not None and any(dhcp.served(subnet) for subnet in network.subnets)
+
+    def _serve(self, network: NetworkState) -> dict[str, str]:
+        if not self._serves(network):
+            self._dnsmasq.remove()
+            return {}
+        return self._dnsmasq.ensure(dhcp.render(network, self._settings, self._folder))
+
+    def remove(self) -> None:
+        """Remove the network from this node. Its sockets must be closed before, or the namespace lives on."""
+        self._dnsmasq.remove()
+        leave_uplink(self._settings, self.id)
+        namespaces.remove(self.namespace)
+        self._known, self._applied, self._rules, self._firewall = None, None, None, None
+
+
+def layer3(network: NetworkState) -> Layer3:
+    """Addresses and routes of a network's own servers; none where this node does not serve it."""
+    if network.dhcp_port is None:
+        return Layer3()
+    addresses = {(names.SWITCH, f"{names.METADATA4}/32"), (names.SWITCH, f"{names.METADATA6}/128")}
+    routes: set[tuple[str, str, str]] = set()
+    for subnet in network.subnets:
+        net = ipaddress.ip_network(subnet.cidr)
+        own = [ip for ip in network.dhcp_port.ips if ipaddress.ip_address(ip) in net]
+        addresses |= {(names.SWITCH, f"{ip}/{net.prefixlen}") for ip in own}
+        if not own:
+            routes.add((str(net), "", names.SWITCH))
+        elif subnet.gateway_ip and net.version == 4 and not any(route[0] == "0.0.0.0/0" for route in routes):
+            # for DNS: the forwarders are reached as the guests would
+            routes.add(("0.0.0.0/0", subnet.gateway_ip, ""))
+    return Layer3(frozenset(addresses), frozenset(routes))

@@ -1,0 +1,277 @@
+"""A node's network in a namespace of its own, and guests that are namespaces too, to send real packets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pileus.node.contract import NetworkReport, NodeNetwork, PortState
+from pileus.node.net import names, namespaces
+from pileus.node.net.bridge import BridgeDriver
+from pileus.node.net.settings import HostBridge, NetSettings
+
+T = TypeVar("T")
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def command(namespace: str | None, words: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    with namespaces.inside(namespace):
+        return subprocess.run(
+            ["sh", "-c", words], capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+        )
+
+
+def must(namespace: str | None, words: str) -> str:
+    done = command(namespace, words)
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def metadata(identity: str) -> Any:
+    """Answers with the id that it was made for and the client's address."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = f"{identity} {scope['client'][0]} {scope['path']}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+class Node:
+    """A driver whose host namespace is one made for it; its event loop runs in a thread that lives there."""
+
+    def __init__(self, prefix: str, vtep: str | None = None, masquerade: bool = False) -> None:
+        self.prefix = prefix
+        self.host = f"{prefix}-host"
+        self.outside = f"{prefix}-world"
+        self.bridge = "pub0"
+        namespaces.ip_batch(None, [f"netns add {self.host}", f"netns add {self.outside}"])
+        must(self.host, "ip link set lo up")
+        bridge = HostBridge(name=self.bridge, addresses=("172.24.4.1/24",), masquerade=masquerade)
+        self.settings = NetSettings(
+            state_dir=Path("/run") / f"pileus-{prefix}",
+            prefix=prefix,
+            physical_networks={"public": self.bridge},
+            host_bridges=(bridge,),
+            vtep=vtep,
+            tap_wait_seconds=2,
+        )
+        self.state = NodeNetwork(revision=0)
+        self.guests: list[Guest] = []
+        self.refreshed = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        ready = threading.Event()
+
+        def run() -> None:
+            with namespaces.inside(self.host):
+                self.loop.call_soon(ready.set)
+                self.loop.run_forever()
+
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+        assert ready.wait(5)
+        self.driver = self.do(self._make)
+        self.do(self.driver.start)
+
+    async def _make(self) -> BridgeDriver:
+        async def refresh() -> None:
+            self.refreshed += 1
+            await self.driver.apply(self.state)
+
+        return BridgeDriver(self.settings, metadata, refresh)
+
+    def do(self, function: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        return asyncio.run_coroutine_threadsafe(function(*arguments), self.loop).result(60)
+
+    def end(self) -> None:
+        """The agent ends; what it made stays."""
+        self.do(self.driver.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+        self.loop.close()
+
+    def apply(self, state: NodeNetwork | None = None) -> NetworkReport:
+        self.state = state if state is not None else self.state
+        return self.do(self.driver.apply, self.state)
+
+    def world(self) -> None:
+        """A machine outside, on the public bridge."""
+        must(self.host, f"ip link add w0 type veth peer name eth0 netns {self.outside}")
+        must(self.host, f"ip link set w0 master {self.bridge} up")
+        must(self.outside, "ip link set lo up; ip link set eth0 up; ip addr add 172.24.4.200/24 dev eth0")
+
+    def guest(self, port: PortState) -> Guest:
+        guest = Guest(self, port)
+        self.guests.append(guest)
+        return guest
+
+    def close(self) -> None:
+        for guest in self.guests:
+            guest.close()
+        self.do(self.driver.teardown)
+        self.end()
+        for name in (self.host, self.outside):
+            namespaces.remove(name)
+        shutil.rmtree(self.settings.state_dir, ignore_errors=True)
+
+
+class Guest:
+    """A namespace whose eth0 is one end of a veth pair; the other stands where the port's tap would."""
+
+    def __init__(self, node: Node, port: PortState) -> None:
+        self.port = port
+        self.namespace = f"{node.prefix}-g-{port.id[:8]}"
+        self.network = names.network_namespace(node.prefix, port.network_id)
+        namespaces.ip_batch(
+            None,
+            [
+                f"netns add {self.namespace}",
+                f"link add eth0 netns {self.namespace} address {port.mac} type veth "
+                f"peer name {names.tap(port.id)} netns {self.network}",
+            ],
+        )
+        must(self.namespace, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad; "
+             "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set lo up; ip link set eth0 up")
+
+    def static(self, gateway: str | None = None, gateway6: str | None = None) -> Guest:
+        for ip in self.port.ips:
+            must(self.namespace, f"ip addr add {ip}/{64 if ':' in ip else 24} dev eth0" + (" nodad" * (":" in ip)))
+        if gateway:
+            must(self.namespace, f"ip route add default via {gateway}")
+        if gateway6:
+            must(self.namespace, f"ip -6 route add default via {gateway6}")
+        return self
+
+    def dhcp(self) -> str:
+        """A lease from busybox's client; the options that it got, as NAME=value lines."""
+        script = Path(f"/run/{self.namespace}.sh")
+        script.write_text(
+            "#!/bin/sh\n"
+            "[ \"$1\" = bound ] || exit 0\nenv\nip addr replace $ip/$mask dev eth0\n"
+            "[ -n \"$mtu\" ] && ip link set eth0 mtu $mtu\n"
+            "set -- $staticroutes\nwhile [ $# -ge 2 ]; do\n"
+            " if [ $2 = 0.0.0.0 ]; then ip route replace $1 dev eth0; else ip route replace $1 via $2; fi\n"
+            " shift 2\ndone\n"
+        )
+        script.chmod(0o755)
+        try:
+            return must(
+                self.namespace,
+                f"busybox udhcpc -i eth0 -n -q -t 5 -T 1 -s {script} "
+                "-O staticroutes -O mtu -O domain -O ntpsrv -O tftp",
+            )
+        finally:
+            script.unlink()
+
+    def run(self, words: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        return command(self.namespace, words, timeout)
+
+    def pings(self, address: str, count: int = 1) -> bool:
+        return self.run(f"ping -n -c {count} -i 0.2 -W 1 {address}").returncode == 0
+
+    def listen(self, port: int, kind: str = "tcp") -> Listener:
+        return Listener(self.namespace, port, kind)
+
+    def connects(self, address: str, port: int, kind: str = "tcp") -> bool:
+        return connects(self.namespace, address, port, kind)
+
+    def close(self) -> None:
+        namespaces.remove(self.namespace)
+
+
+_SERVE = """
+import socket, sys, threading
+kind, port = sys.argv[1], int(sys.argv[2])
+s = socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("::", port))
+def echo(c, a):
+    while data := c.recv(100): c.sendall(a[0].encode() + b" " + data)
+if kind == "tcp":
+    s.listen()
+    print("ready", flush=True)
+    while True:
+        threading.Thread(target=echo, args=s.accept(), daemon=True).start()
+print("ready", flush=True)
+while True:
+    data, peer = s.recvfrom(100); s.sendto(peer[0].encode() + b" " + data, peer)
+"""
+
+
+class Listener:
+    """An echo server in a namespace, which says the client's address first."""
+
+    def __init__(self, namespace: str, port: int, kind: str) -> None:
+        with namespaces.inside(namespace):
+            self._process = subprocess.Popen(
+                ["/usr/bin/env", "python3", "-c", _SERVE, kind, str(port)], stdout=subprocess.PIPE, text=True
+            )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Talk:
+    """An open TCP connection from a namespace."""
+
+    def __init__(self, namespace: str, address: str, port: int, kind: str = "tcp", timeout: float = 1.2) -> None:
+        import socket
+
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with namespaces.inside(namespace):
+            self._socket = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.connect((address, port))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def says(self, word: str = "hi") -> str | None:
+        """The server's answer; None if there is none."""
+        try:
+            self._socket.send(word.encode())
+            answer = self._socket.recv(100).decode()
+        except OSError:
+            return None
+        assert answer.endswith(word), answer
+        return answer.split()[0].removeprefix("::ffff:")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def seen_as(namespace: str, address: str, port: int, kind: str = "tcp") -> str | None:
+    """How a server at `address` sees a client in this namespace; None if it cannot be reached."""
+    try:
+        talk = Talk(namespace, address, port, kind)
+    except OSError:
+        return None
+    try:
+        return talk.says()
+    finally:
+        talk.close()
+
+
+def connects(namespace: str, address: str, port: int, kind: str = "tcp") -> bool:
+    return seen_as(namespace, address, port, kind) is not None
