@@ -28,7 +28,7 @@ server = table(
     sa.Column("pinned_zone", Name),  # the zone that the user asked for
     sa.Column("image_id", Id),
     sa.Column("image", Json),  # tables.ImageFacts: what later actions need of the image, as it was at the build
-    sa.Column("flavor_id", Id, nullable=False),
+    sa.Column("flavor_id", Name, nullable=False),
     sa.Column("flavor", Json, nullable=False),  # the flavor as it was, extra specs included
     sa.Column("old_flavor", Json),  # from the start of a resize to its confirmation
     sa.Column("vcpus", sa.Integer, nullable=False),  # of `flavor`, to sum
@@ -193,7 +193,7 @@ server_group = table(
 node = table(
     "compute_node",
     sa.Column("seq", _Serial, primary_key=True, autoincrement=True),  # ids of services below 2.53
-    sa.Column("id", Id, nullable=False, unique=True),  # also the placement provider's id, the hypervisor's and service's
+    sa.Column("id", Id, nullable=False, unique=True),  # the placement provider has the same id
     sa.Column("name", Name, nullable=False, unique=True),
     sa.Column("facts", Json, nullable=False),  # contract.HypervisorFacts
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
