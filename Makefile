@@ -35,10 +35,12 @@ test:
 	@scripts/test
 
 lint:
+	@scripts/install-system python
 	@scripts/install-python
 	@scripts/lint
 
 docs:
+	@scripts/install-system python
 	@scripts/install-python
 	@.venv/bin/python scripts/docs.py
 
@@ -46,7 +48,7 @@ bench: install
 	@.venv/bin/python benchmarks/run.py
 
 conformance:
-	@if [ "$$HYPERVISOR" = qemu ]; then scripts/install-system run; fi
+	@scripts/install-system python $(if $(filter qemu,$(HYPERVISOR)),run)
 	@scripts/install-python
 	@scripts/install-python conformance
 	@.venv-conformance/bin/python -m tests.conformance.run "$$TESTS" --hypervisor "$$HYPERVISOR" \

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,11 +45,12 @@ def running(
     try:
         _pileus(["up", "-d", "--state-dir", str(state), *sets], logs, environment)
         yield administrator(state / "clouds.yaml")
-    finally:
-        for log in [*state.glob("*.log"), *state.glob("log/*.log"), *state.glob("logs/*.log")]:
-            shutil.copy(log, logs / f"cloud-{log.name}")
-        if not keep:
-            _pileus(["destroy", "--state-dir", str(state)], logs, environment)
+    except BaseException:
+        # What went wrong first is what has to be told, not that the rest could not be removed either.
+        with suppress(CloudError):
+            _end(state, logs, environment, keep)
+        raise
+    _end(state, logs, environment, keep)
 
 
 def administrator(clouds: Path) -> Administrator:
@@ -106,20 +107,24 @@ def build_guest(path: Path, logs: Path) -> None:
 
 def _pileus(arguments: list[str], logs: Path, environment: dict[str, str]) -> None:
     output = logs / "pileus-command.log"
-    with output.open("ab") as file:
-        done = subprocess.run(
-            [PILEUS, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env=environment,
-            timeout=600,
-        )
+    command = [str(PILEUS), *arguments]
+    try:
+        with output.open("ab") as file:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, timeout=600
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CloudError(f"'pileus {arguments[0]}' did not run to its end: {error}") from error
     if done.returncode:
-        last = output.read_text(errors="replace").strip().splitlines()[-5:]
-        raise CloudError(
-            f"'pileus {arguments[0]}' failed with {done.returncode}: {' / '.join(last)} (all in {output})"
-        )
+        last = " / ".join(output.read_text(errors="replace").strip().splitlines()[-5:])
+        raise CloudError(f"'pileus {arguments[0]}' failed with {done.returncode}: {last} (all in {output})")
+
+
+def _end(state: Path, logs: Path, environment: dict[str, str], keep: bool) -> None:
+    for log in state.rglob("*.log"):
+        shutil.copy(log, logs / f"cloud-{log.name}")
+    if not keep:
+        _pileus(["destroy", "--state-dir", str(state)], logs, environment)
 
 
 def _free_port() -> int:
