@@ -100,6 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ram_allocation_ratio: Annotated[float, _help("How often the host's memory is promised.", gt=0)] = 1.0
     disk_allocation_ratio: Annotated[float, _help("How often the host's disk is promised.", gt=0)] = 1.0
     reserved_memory: Annotated[int, _help("Memory in MiB kept from guests.", ge=0)] = 512
+    novnc_dir: Annotated[str, _help("Where noVNC's files are (package novnc).")] = "/usr/share/novnc"
     availability_zone: Annotated[str, _help("Zone of nodes that no aggregate puts into another.")] = "nova"
     shutdown_timeout: Annotated[
         float, _help("Seconds a guest may take to shut down before its plug is pulled.", ge=0)

@@ -340,6 +340,8 @@ class NetworkDriver(TapSource, Protocol):
     """Carries the traffic. Level-triggered: `apply` is told the whole state, any number of times."""
 
     name: str
+    settle: float
+    """Seconds to wait for more changes before `apply`; 0 for a driver that carries traffic."""
 
     async def start(self) -> None:
         """Adopt what an earlier process of this node left; guests' traffic never stops for a restart."""
@@ -375,7 +377,8 @@ class Task(Message, frozen=True, kw_only=True):
 class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
-    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, set_password."""
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume. A password is never in
+    a task: see `Agent.answer`."""
 
     server_id: str
     spec: ServerSpec | None = None
@@ -384,8 +387,6 @@ class ServerTask(Message, frozen=True, kw_only=True):
     image_id: str | None = None  # snapshot: the image that waits for the data
     port_id: str | None = None  # attach_nic (found in spec.nics), detach_nic
     volume_id: str | None = None  # attach_volume (found in spec.volumes), detach_volume
-    user: str = ""
-    password: str = ""  # sealed with the node's key, never plain in a row
 
 
 class ServerDone(Message, frozen=True, kw_only=True):
@@ -427,6 +428,10 @@ class NodeLink(Protocol):
     async def finish(self, result: TaskResult) -> None: ...
     async def guest_changed(self, report: GuestReport) -> None: ...
     async def network_state(self) -> NodeNetwork: ...
+    def network_changes(self) -> AsyncIterator[None]:
+        """Yields whenever `network_state` may have changed."""
+        ...
+
     async def network_report(self, report: NetworkReport) -> None: ...
     def image_bytes(self, image_id: str) -> AsyncIterator[bytes]:
         """The stored bytes of an image that a guest placed on this node needs."""
@@ -436,6 +441,8 @@ class NodeLink(Protocol):
         """Upload a snapshot's data into the image that the API made for it."""
         ...
 
-    async def metadata(self, network_id: str, address: str, path: str) -> tuple[int, str, bytes]:
-        """Answer a guest's metadata request: status, content type, body."""
+    async def metadata(
+        self, network_id: str, address: str, method: str, path: str, body: bytes
+    ) -> tuple[int, str, bytes]:
+        """Answer a guest's metadata request, from `address` on a network (or router): status, content type, body."""
         ...

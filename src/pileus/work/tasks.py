@@ -55,15 +55,15 @@ def enqueue(
 
 _OPEN_OF_NODE = (
     sa.select(task)
-    .where(task.c.node == sa.bindparam("n"), task.c.state.in_(OPEN), task.c.seq > sa.bindparam("after"))
+    .where(task.c.node == sa.bindparam("n"), task.c.state.in_(OPEN), task.c.not_before <= sa.bindparam("now"))
     .order_by(task.c.seq)
-    .limit(500)
+    .limit(1000)
 )
 
 
-def open_tasks(tx: Tx, node: str, after: int = 0) -> list[tuple[int, Task]]:
-    """A node's tasks that are not done, oldest first, from behind `after`: (sequence, task)."""
-    return [(row.seq, _message(row)) for row in tx.all(_OPEN_OF_NODE, {"n": node, "after": after})]
+def open_tasks(tx: Tx, node: str, now: float) -> list[Task]:
+    """A node's tasks that are due and not done, oldest first; those it works on already are among them."""
+    return [_message(row) for row in tx.all(_OPEN_OF_NODE, {"n": node, "now": now})]
 
 
 def _message(row: Row[Any]) -> Task:

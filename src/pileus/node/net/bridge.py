@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from pileus.node.contract import (
 )
 from pileus.node.net import names, namespaces
 from pileus.node.net.dnsmasq import Dnsmasq, require_user
-from pileus.node.net.links import observe_devices
+from pileus.node.net.links import observe_devices, remove_namespace
 from pileus.node.net.listeners import Listeners
 from pileus.node.net.outside import Outside
 from pileus.node.net.router import Router
@@ -29,7 +30,7 @@ from pileus.node.net.switch import Outcome, Switch
 
 T = TypeVar("T")
 Refresh = Callable[[], Awaitable[None]]
-_FAULTS = (NodeFault, OSError, ValueError)
+_log = logging.getLogger(__name__)
 _ASK_SECONDS = 0.2  # between two requests for a state that has the port
 _TOGETHER = 4  # networks worked on at once: the work is mostly the kernel's and short programs'
 
@@ -42,6 +43,7 @@ class BridgeDriver:
     """
 
     name = "bridge"
+    settle = 0.0
 
     def __init__(self, settings: NetSettings, metadata: MetadataServer, refresh: Refresh | None = None) -> None:
         self._settings = settings
@@ -66,7 +68,10 @@ class BridgeDriver:
 
     def _prepare(self) -> None:
         folder = self._settings.state_dir / "dhcp"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        for path in (self._settings.state_dir, folder):
+            if not path.is_dir():
+                path.mkdir(parents=True)
+                path.chmod(0o755)  # whatever the umask: dnsmasq's user reads here
         require_user(self._settings.dnsmasq_user, folder)
         self._outside.make()
 
@@ -114,8 +119,8 @@ class BridgeDriver:
                     await self._listeners.open(network.id, switch.namespace, router=False)
                 else:
                     self._listeners.close(network.id)
-            except _FAULTS as fault:
-                errors[network.id] = str(fault)
+            except Exception as fault:
+                errors[network.id] = _words(fault)
 
         await asyncio.gather(*(one(network) for network in state.networks))
         return up
@@ -128,8 +133,8 @@ class BridgeDriver:
             try:
                 await self._thread(known.apply, router, networks)
                 await self._listeners.open(router.id, known.namespace, router=True)
-            except _FAULTS as fault:
-                errors[router.id] = str(fault)
+            except Exception as fault:
+                errors[router.id] = _words(fault)
 
         await asyncio.gather(*(one(router) for router in state.routers))
 
@@ -146,8 +151,8 @@ class BridgeDriver:
         try:
             async with self._lock_of(identity):
                 await self._thread(thing.remove)
-        except _FAULTS as fault:
-            errors[identity] = f"could not be removed: {fault}"
+        except Exception as fault:
+            errors[identity] = f"could not be removed: {_words(fault)}"
             return
         self._switches.pop(identity, None)
         self._routers.pop(identity, None)
@@ -162,8 +167,8 @@ class BridgeDriver:
                 continue
             try:
                 await self._thread(self._remove_namespace, namespace)
-            except _FAULTS as fault:
-                errors[namespace] = f"could not be removed: {fault}"
+            except Exception as fault:
+                errors[namespace] = f"could not be removed: {_words(fault)}"
 
     def _lock_of(self, identity: str) -> asyncio.Lock:
         return self._locks.setdefault(identity, asyncio.Lock())
@@ -221,12 +226,15 @@ class BridgeDriver:
         return await self._thread(self._read_inventory)
 
     def _own_namespaces(self) -> list[str]:
+        """Namespaces of ours, and those that left files: a machine that was started anew has only these."""
         pattern = names.own_namespace(self._settings.prefix)
-        return [name for name in namespaces.names() if pattern.fullmatch(name)]
+        folder = self._settings.state_dir / "dhcp"
+        served = os.listdir(folder) if folder.is_dir() else []
+        return sorted({name for name in (*namespaces.names(), *served) if pattern.fullmatch(name)})
 
     def _read_inventory(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {"networks": set(), "ports": set(), "routers": set()}
-        for namespace in self._own_namespaces():
+        for namespace in filter(namespaces.exists, self._own_namespaces()):
             devices = observe_devices(namespace)
             marker, kind = ("lo", "routers") if self._is_router(namespace) else (names.SWITCH, "networks")
             found[kind].add(devices[marker].alias if marker in devices else namespace)
@@ -242,11 +250,7 @@ class BridgeDriver:
     def _remove_namespace(self, namespace: str) -> None:
         """Remove a namespace of ours by its name alone."""
         Dnsmasq(namespace, self._settings.state_dir / "dhcp" / namespace).remove()
-        devices = observe_devices(namespace)
-        # What reaches into other namespaces goes at once; the kernel empties a deleted namespace only later.
-        paired = [name for name in devices if name.startswith(("qr-", "qg-", "rt-", names.UPLINK))]
-        namespaces.ip_batch(namespace, [f"link del {name}" for name in paired])
-        namespaces.remove(namespace)
+        remove_namespace(namespace)
 
     async def teardown(self) -> None:
         """See NetworkDriver. Works without a state, from the host alone."""
@@ -264,3 +268,11 @@ class BridgeDriver:
         dhcp = self._settings.state_dir / "dhcp"
         if dhcp.is_dir() and not os.listdir(dhcp):
             dhcp.rmdir()
+
+
+def _words(fault: Exception) -> str:
+    """A fault as the report tells it; one that nobody foresaw is logged with its place."""
+    if isinstance(fault, NodeFault):
+        return str(fault)
+    _log.error("network driver: %s", fault, exc_info=fault)
+    return f"{type(fault).__name__}: {fault}"

@@ -9,6 +9,7 @@ class FakeNetworkDriver:
     """NetworkDriver that reports every enabled port up and touches no host."""
 
     name = "fake"
+    settle = 0.5
 
     def __init__(self) -> None:
         self._state = NodeNetwork(revision=0)

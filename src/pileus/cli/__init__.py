@@ -1,0 +1,1 @@
+"""The command line: `pileus up`, `status`, `down`, `destroy`, `doctor`, `demo`, `image`, `docs`."""

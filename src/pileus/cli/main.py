@@ -1,0 +1,99 @@
+"""`pileus COMMAND …`: one table of commands, each in a module of its own that is imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pileus.settings import Settings, SettingsError, load
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its module in pileus.cli has `arguments(parser)` and `run(options) -> exit status`."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("up", "up", "start the whole cloud on this machine; -d: in the background"),
+    Command("status", "status", "say whether the cloud runs, where, and what is on it"),
+    Command("down", "down", "stop the cloud; state is kept and guests go on running"),
+    Command("destroy", "destroy", "stop the cloud and remove all that it ever made, guests included"),
+    Command("doctor", "doctor", "compare database, guests, network and placement; say what disagrees"),
+    Command("demo", "demo", "start a cloud and show what it does, step by step"),
+    Command("image", "image", "make images: `image build-guest FILE` builds a small one from Debian packages"),
+    Command("docs", "docs", "print reference documentation: settings, cli, metrics, openapi"),
+)
+
+
+def parser(command: Command | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; only `command`'s own arguments are filled in, or everyone's with None."""
+    top = argparse.ArgumentParser(prog="pileus", description="A complete cloud, compatible with the OpenStack APIs.")
+    top.add_argument("--version", action="store_true", help="print the version")
+    below = top.add_subparsers(dest="command", metavar="COMMAND")
+    for each in COMMANDS:
+        sub = below.add_parser(each.name, help=each.help, description=each.help)
+        if command is None or command is each:
+            importlib.import_module(f"pileus.cli.{each.module}").arguments(sub)
+    return top
+
+
+def settings_arguments(sub: argparse.ArgumentParser) -> None:
+    """The options by which every command that needs a cloud finds it."""
+    sub.add_argument(
+        "--config", metavar="FILE", help="TOML file of settings (default: /etc/pileus/pileus.toml if it is there)"
+    )
+    sub.add_argument("--state-dir", metavar="DIR", help="where the cloud's state is (setting state_dir)")
+    sub.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], help="set any setting; may be repeated"
+    )
+
+
+def read_settings(options: argparse.Namespace) -> Settings:
+    """The settings that a command's options mean. Raises SettingsError."""
+    overrides: dict[str, str] = {}
+    for pair in options.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: write NAME=VALUE")
+        overrides[name] = value
+    if options.state_dir:
+        overrides["state_dir"] = str(Path(options.state_dir).absolute())
+    if getattr(options, "hypervisor", None):
+        overrides["hypervisor"] = options.hypervisor
+    file = Path(options.config) if options.config else Path("/etc/pileus/pileus.toml")
+    return load(file if options.config or file.exists() else None, overrides=overrides)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    chosen = next((c for c in COMMANDS if words and c.name == words[0]), None)
+    if chosen is None:
+        from importlib.metadata import version
+
+        options = parser(COMMANDS[-1]).parse_args(words)
+        print(f"pileus {version('pileus')}") if options.version else parser(COMMANDS[-1]).print_help()
+        return 0 if options.version else 2
+    options = parser(chosen).parse_args(words)
+    module = importlib.import_module(f"pileus.cli.{chosen.module}")
+    try:
+        status: int = module.run(options)
+    except SettingsError as error:
+        print(f"pileus: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""`pileus status`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pileus.cli import running
+from pileus.cli.main import read_settings, settings_arguments
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    settings_arguments(sub)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0: it runs and is well; 1: it runs and is not; 3: it does not run."""
+    settings = read_settings(options)
+    pid = running.pid_of(settings)
+    if pid is None:
+        print(f"The cloud of {settings.state} does not run. Start it: pileus up --state-dir {settings.state}")
+        return 3
+    started = running.remembered(settings)
+    endpoint = started.get("endpoint", settings.endpoint)
+    health = running.healthy(endpoint)
+    print(f"The cloud of {settings.state} runs: pid {pid}, {endpoint}, hypervisor {started.get('hypervisor')}")
+    print(f"Health: {health}")
+    return 0 if health == "ok" else 1

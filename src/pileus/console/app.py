@@ -1,0 +1,134 @@
+"""`/console/…`: noVNC's files, and `/console/websockify?token=…` which carries RFB between browser and guest.
+
+A token opens one guest's screen until it expires. A web socket from a page of another origin is refused, as
+a browser would send it along with a user's link. Tokens are never logged (OSSA-2020-001).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.staticfiles import StaticFiles
+
+from pileus.web.errors import Problem
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.web.app import AsgiApp, Receive, Scope, Send
+
+_LOG = logging.getLogger("pileus.console")
+_PIECE = 64 * 1024
+_REFUSED = 4401
+_GONE = 4404
+
+
+class ConsoleApp:
+    """An ASGI application under /console."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self._files: AsgiApp = StaticFiles(directory=cloud.settings.novnc_dir, check_dir=False)  # type: ignore[assignment]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix("/console")
+        if scope["type"] == "websocket":
+            if path == "/websockify":
+                return await self._screen(scope, receive, send)
+            await receive()
+            return await send({"type": "websocket.close", "code": _GONE})
+        inner = {**scope, "path": path or "/", "root_path": ""}
+        try:
+            await self._files(inner, receive, send)
+        except Exception as error:
+            await _plain(send, getattr(error, "status_code", 404), b"Not found; is the package novnc installed?\n")
+
+    async def _screen(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if not _same_origin(headers, self.cloud.settings.public_url):
+            return await send({"type": "websocket.close", "code": _REFUSED, "reason": "foreign origin"})
+        path = await self._socket(_token(scope, headers))
+        if path is None:
+            return await send({"type": "websocket.close", "code": _REFUSED, "reason": "the console token is not valid"})
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+        except OSError as error:
+            _LOG.warning("a guest's screen cannot be reached: %s", error)
+            return await send({"type": "websocket.close", "code": _GONE, "reason": "the guest has no screen now"})
+        offered = scope.get("subprotocols") or []
+        await send({"type": "websocket.accept", "subprotocol": "binary" if "binary" in offered else None})
+        await _carry(receive, send, reader, writer)
+
+    async def _socket(self, token: str) -> str | None:
+        from pileus.compute import consoles
+
+        now = self.cloud.world.now()
+        found = await self.cloud.db.run(lambda tx: consoles.find(tx, token, now), write=False)
+        if found is None:
+            return None
+        try:
+            answer: str = await self.cloud.ask(found.node, "vnc_socket", {"server_id": found.server_id})
+        except Problem as problem:
+            _LOG.warning("console of server %s: %s", found.server_id, problem)
+            return None
+        return answer
+
+
+def _token(scope: Scope, headers: dict[str, str]) -> str:
+    """The token of the socket's URL, or the cookie that older pages set."""
+    found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
+    if found:
+        return found[0]
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == "token":
+            return value
+    return ""
+
+
+def _same_origin(headers: dict[str, str], public_url: str) -> bool:
+    origin = headers.get("origin")
+    if origin is None:
+        return True  # not a browser
+    allowed = {headers.get("host", ""), urlsplit(public_url).netloc if public_url else ""}
+    return urlsplit(origin).netloc in allowed - {""}
+
+
+async def _carry(receive: Receive, send: Send, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Both ways until either side ends."""
+
+    async def to_guest() -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get("bytes") or (message.get("text") or "").encode("latin-1", "ignore")
+            writer.write(data)
+            await writer.drain()
+
+    async def to_browser() -> None:
+        while data := await reader.read(_PIECE):
+            await send({"type": "websocket.send", "bytes": data})
+
+    ways: list[asyncio.Task[Any]] = [asyncio.create_task(to_guest()), asyncio.create_task(to_browser())]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        with contextlib.suppress(RuntimeError):
+            await send({"type": "websocket.close", "code": 1000})
+
+
+async def _plain(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,176 @@
+"""The node agent: does its node's tasks, keeps its network as it shall be, and says that it lives.
+
+It holds no database and no state of its own: tasks come again after a restart, guests are adopted by the hypervisor
+driver, and the network is told whole. Tasks of one server run one at a time, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pileus.node import servers
+from pileus.node.contract import (
+    GuestGone,
+    GuestReport,
+    Hypervisor,
+    NetworkDriver,
+    NetworkReport,
+    NodeFault,
+    NodeLink,
+    Task,
+    TaskResult,
+)
+from pileus.web import log
+
+_LOG = logging.getLogger("pileus.node")
+_HEARTBEAT = 10.0
+_AT_ONCE = 8
+
+
+class Agent:
+    """One node. `run` until cancelled; guests go on running."""
+
+    def __init__(self, link: NodeLink, hypervisor: Hypervisor, network: NetworkDriver, scratch: Path) -> None:
+        self.link = link
+        self.hypervisor = hypervisor
+        self.network = network
+        self.scratch = scratch  # a folder for files on their way
+        self.report = NetworkReport(revision=0)
+        self._queues: dict[str, deque[Task]] = {}
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._running: set[asyncio.Task[None]] = set()
+        self._network_wanted = 0
+        self._network_done = 0
+        self._network_wake = asyncio.Event()
+        self._network_turn = asyncio.Condition()
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start the drivers, register, and work until cancelled."""
+        await self.hypervisor.start(self._guest_changed)
+        try:
+            await self.network.start()
+            await self.link.register(await self.hypervisor.facts())
+            self.ready.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._heartbeats())
+                group.create_task(self._keep_network())
+                group.create_task(self._take_tasks())
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+            await self.network.stop()
+            await self.hypervisor.stop()
+
+    # -- tasks
+
+    async def _take_tasks(self) -> None:
+        async for task in self.link.tasks():
+            queue = self._queues.get(task.resource)
+            if queue is not None:
+                queue.append(task)
+                continue
+            self._queues[task.resource] = deque([task])
+            worker = asyncio.create_task(self._work(task.resource))
+            self._running.add(worker)
+            worker.add_done_callback(self._running.discard)
+
+    async def _work(self, resource: str) -> None:
+        queue = self._queues[resource]
+        try:
+            while queue:
+                task = queue[0]
+                async with self._room:
+                    result = await self.perform(task)
+                await self.link.finish(result)
+                queue.popleft()
+        finally:
+            del self._queues[resource]
+
+    async def perform(self, task: Task) -> TaskResult:
+        """Do one task; whatever goes wrong is in the result."""
+        log.request_id.set(task.request_id or task.id)
+        try:
+            done = await servers.perform(self, task)
+        except (NodeFault, GuestGone) as error:
+            _LOG.warning("%s of %s failed: %s", task.kind, task.resource, error)
+            return TaskResult(task_id=task.id, node=task.node, ok=False, error=str(error) or "The guest is gone.")
+        except Exception as error:
+            _LOG.exception("%s of %s failed", task.kind, task.resource)
+            return TaskResult(task_id=task.id, node=task.node, ok=False, error=f"{type(error).__name__}: {error}")
+        return TaskResult(task_id=task.id, node=task.node, ok=True, value=msgspec.Raw(msgspec.json.encode(done)))
+
+    async def answer(self, question: str, arguments: dict[str, Any]) -> Any:
+        """What a controller asks of this node; changes nothing but a guest's password. Raises NodeFault, GuestGone."""
+        server_id = arguments["server_id"]
+        if question == "console_log":
+            return await self.hypervisor.console_log(server_id, arguments.get("lines"))
+        if question == "vnc_socket":
+            return str(await self.hypervisor.vnc_socket(server_id))
+        if question == "diagnostics":
+            return await self.hypervisor.diagnostics(server_id)
+        if question == "guest":
+            return await self.hypervisor.guest(server_id)
+        if question == "set_password":
+            return await self.hypervisor.set_password(server_id, arguments["user"], arguments["password"])
+        raise NodeFault(f"nodes cannot answer '{question}'")
+
+    async def _guest_changed(self, server_id: str, power: str) -> None:
+        await self.link.guest_changed(GuestReport(node=self.link.node, server_id=server_id, power=power))
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT)
+            try:
+                await self.link.heartbeat(await self.hypervisor.facts())
+            except Exception:
+                _LOG.exception("heartbeat failed; the next one is due in %s s", _HEARTBEAT)
+
+    # -- network
+
+    def network_changed(self) -> None:
+        """The node's network shall be looked at again."""
+        self._network_wanted += 1
+        self._network_wake.set()
+
+    async def network_now(self) -> NetworkReport:
+        """Bring the network to what the controller says now, and say what came of it."""
+        self.network_changed()
+        mine = self._network_wanted
+        async with self._network_turn:
+            await self._network_turn.wait_for(lambda: self._network_done >= mine)
+        return self.report
+
+    async def _keep_network(self) -> None:
+        watcher = asyncio.create_task(self._watch_network())
+        try:
+            while True:
+                wanted = self._network_wanted
+                try:
+                    self.report = await self.network.apply(await self.link.network_state())
+                    await self.link.network_report(self.report)
+                except Exception:
+                    _LOG.exception("the network could not be brought up to date; next try in 2 s")
+                    await asyncio.sleep(2.0)
+                    if self._network_wanted == wanted:
+                        continue
+                async with self._network_turn:
+                    self._network_done = wanted
+                    self._network_turn.notify_all()
+                if self._network_wanted == wanted:
+                    self._network_wake.clear()
+                    await self._network_wake.wait()
+                    await asyncio.sleep(self.network.settle)
+        finally:
+            watcher.cancel()
+
+    async def _watch_network(self) -> None:
+        async for _ in self.link.network_changes():
+            self.network_changed()

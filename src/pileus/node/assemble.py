@@ -1,0 +1,114 @@
+"""Puts a node together from the settings: which drivers, where their state is, how they reach each other."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from pileus.node.agent import Agent
+from pileus.node.contract import ImageRef, NodeLink
+from pileus.node.net.settings import HostBridge, NetSettings
+from pileus.settings import Settings
+
+NEEDED = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "dnsmasq": "dnsmasq-base",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "genisoimage": "genisoimage",
+}
+"""Programs that real guests need, and the Debian package of each."""
+
+
+class Missing(Exception):
+    """This host cannot run real guests; says what is missing and what to do."""
+
+
+def check_host(settings: Settings) -> None:
+    """Raises Missing unless this host can do what the settings ask for."""
+    if settings.hypervisor != "qemu":
+        return
+    reasons = []
+    if os.geteuid() != 0:
+        reasons.append("it must run as root, to make namespaces, bridges and taps")
+    packages = [package for program, package in NEEDED.items() if _which(program) is None]
+    if packages:
+        reasons.append(f"packages are missing: apt-get install --no-install-recommends {' '.join(packages)}")
+    if not os.path.exists("/dev/net/tun"):
+        reasons.append("/dev/net/tun is missing: modprobe tun")
+    if reasons:
+        raise Missing(
+            "This host cannot boot real guests yet:\n  - " + "\n  - ".join(reasons)
+            + "\nFor a cloud that boots none, but has every API, say so: --hypervisor fake"
+        )
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+
+
+def node_names(settings: Settings) -> list[str]:
+    """The names of the nodes that this process is."""
+    base = settings.node_name or socket.gethostname().split(".")[0]
+    if settings.hypervisor == "fake" and settings.fake_nodes > 1:
+        return [f"{base}-{number}" for number in range(1, settings.fake_nodes + 1)]
+    return [base]
+
+
+def make_agents(
+    settings: Settings, link: Callable[[str], NodeLink], local_image: Callable[[ImageRef], Path | None]
+) -> dict[str, Agent]:
+    """This process's nodes by name. `local_image` finds an image's file on this machine, if it is here."""
+    names = node_names(settings)
+    if settings.hypervisor == "fake":
+        return {name: _fake(settings, link(name)) for name in names}
+    return {names[0]: _qemu(settings, link(names[0]), local_image)}
+
+
+def _fake(settings: Settings, link: NodeLink) -> Agent:
+    from pileus.node.hypervisor.fake import Fake
+    from pileus.node.net.fake import FakeNetworkDriver
+
+    state = settings.state / "nodes" / link.node
+    return Agent(link, Fake(state, link.node), FakeNetworkDriver(), state / "scratch")
+
+
+def _qemu(settings: Settings, link: NodeLink, local_image: Callable[[ImageRef], Path | None]) -> Agent:
+    from pileus.node.guestmetadata import GuestMetadata
+    from pileus.node.hypervisor.qemu import Qemu
+    from pileus.node.hypervisor.qemu.settings import QemuSettings
+    from pileus.node.images.cache import ImageCache
+    from pileus.node.net.bridge import BridgeDriver
+
+    agent: Agent | None = None
+
+    async def refresh() -> None:
+        if agent is not None:
+            await agent.network_now()
+
+    network = BridgeDriver(net_settings(settings), GuestMetadata(link), refresh)
+    images = ImageCache(settings.state / "cache", link.image_bytes, local=local_image)
+    hypervisor = Qemu(
+        QemuSettings(state_dir=settings.state, user=settings.qemu_user, accel=settings.accelerator), images, network
+    )
+    agent = Agent(link, hypervisor, network, settings.state / "scratch")
+    return agent
+
+
+def net_settings(settings: Settings) -> NetSettings:
+    """The network driver's settings."""
+    bridges: tuple[HostBridge, ...] = ()
+    bridge = settings.physical_networks.get("public")
+    if bridge and settings.public_network and settings.public_gateway:
+        length = ipaddress.ip_network(settings.public_network).prefixlen
+        address = f"{settings.public_gateway}/{length}"
+        bridges = (HostBridge(name=bridge, addresses=(address,), masquerade=settings.masquerade),)
+    return NetSettings(
+        state_dir=settings.state / "net", prefix=settings.namespace_prefix, host_bridges=bridges,
+        physical_networks=settings.physical_networks, dns_forwarders=settings.dns_servers,
+    )
