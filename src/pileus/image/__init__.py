@@ -1,0 +1,1 @@
+"""Image: the disk images that servers boot from."""
