@@ -71,32 +71,29 @@ def administrator(clouds: Path) -> Administrator:
 
 
 def furnish(session: Session, image: Path) -> Cloud:
-    """Make flavors and images, and ask the cloud what else tempest.conf has to say. Raises CloudError."""
-    flavors = {
-        flavor["name"]: flavor["id"] for flavor in session.call("GET", "compute", "/flavors")["flavors"]
-    }
-    for name, memory in FLAVORS.items():
-        if name not in flavors:
-            body = {"flavor": {"name": name, "ram": memory, "vcpus": 1, "disk": 1}}
-            flavors[name] = session.call("POST", "compute", "/flavors", body)["flavor"]["id"]
+    """Make flavors and images, and ask the cloud what else tempest.conf has to say. Raises CloudError.
+
+    What belongs to a service that the catalog lacks stays empty: a cloud may serve identity alone.
+    """
+    there = session.catalog
+    flavors = _flavors(session) if "compute" in there else ["", ""]
     content = image.read_bytes()
-    images = [_upload(session, f"conformance-{i}", content) for i in (1, 2)]
-    nano, micro = FLAVORS
-    volume = next((kind for kind in ("block-storage", "volumev3") if kind in session.catalog), "")
+    images = [_upload(session, f"conformance-{i}", content) for i in (1, 2)] if "image" in there else ["", ""]
+    volume = next((kind for kind in ("block-storage", "volumev3") if kind in there), "")
     return Cloud(
         administrator=session.administrator,
-        service_types=frozenset(session.catalog),
+        service_types=frozenset(there),
         compute_ceiling=_ceiling(session, "compute"),
-        placement_ceiling=_ceiling(session, "placement") if "placement" in session.catalog else "",
-        volume_ceiling=_ceiling(session, volume) if volume else "",
-        network_extensions=_extensions(session),
-        compute_nodes=_compute_nodes(session),
+        placement_ceiling=_ceiling(session, "placement"),
+        volume_ceiling=_ceiling(session, volume),
+        network_extensions=_extensions(session) if "network" in there else (),
+        compute_nodes=_compute_nodes(session) if "compute" in there else 0,
         dashboard_url=_dashboard(session.administrator.auth_url),
-        public_network_id=_public_network(session),
+        public_network_id=_public_network(session) if "network" in there else "",
         image_ref=images[0],
         image_ref_alt=images[1],
-        flavor_ref=flavors[nano],
-        flavor_ref_alt=flavors[micro],
+        flavor_ref=flavors[0],
+        flavor_ref_alt=flavors[1],
     )
 
 
@@ -124,7 +121,9 @@ def _end(state: Path, logs: Path, environment: dict[str, str], keep: bool) -> No
     for log in state.rglob("*.log"):
         shutil.copy(log, logs / f"cloud-{log.name}")
     if not keep:
+        # Only what was destroyed is forgotten: the state is needed to remove the rest by hand.
         _pileus(["destroy", "--state-dir", str(state)], logs, environment)
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def _free_port() -> int:
@@ -139,6 +138,15 @@ def _versioned(auth_url: str) -> str:
     return url if url.endswith("/v3") else f"{url}/v3"
 
 
+def _flavors(session: Session) -> list[str]:
+    known = {flavor["name"]: flavor["id"] for flavor in session.call("GET", "compute", "/flavors")["flavors"]}
+    for name, memory in FLAVORS.items():
+        if name not in known:
+            body = {"flavor": {"name": name, "ram": memory, "vcpus": 1, "disk": 1}}
+            known[name] = session.call("POST", "compute", "/flavors", body)["flavor"]["id"]
+    return [known[name] for name in FLAVORS]
+
+
 def _upload(session: Session, name: str, content: bytes) -> str:
     body = {"name": name, "disk_format": "qcow2", "container_format": "bare", "visibility": "public"}
     prefix = "" if session.catalog["image"].endswith("/v2") else "/v2"
@@ -148,7 +156,9 @@ def _upload(session: Session, name: str, content: bytes) -> str:
 
 
 def _ceiling(session: Session, service: str) -> str:
-    """The highest microversion of the service's version list, '' when it has none."""
+    """The highest microversion of the service's version list, '' when it has none or is not there."""
+    if service not in session.catalog:
+        return ""
     url = urlsplit(session.catalog[service])
     path = "/".join(part for part in url.path.split("/") if not (part[:1] == "v" and part[1:2].isdigit()))
     root = f"{url.scheme}://{url.netloc}/{path.strip('/')}/"

@@ -77,7 +77,9 @@ def render(
         for option, value in flags[section].items():
             conf[section][option] = value
     if conf.get("compute", "max_microversion", fallback="latest") == "latest":
-        conf["compute"]["max_microversion"] = cloud.compute_ceiling
+        conf.remove_option("compute", "max_microversion")
+        if cloud.compute_ceiling:
+            conf["compute"]["max_microversion"] = cloud.compute_ceiling
     wanted = conf.getint("compute", "min_compute_nodes", fallback=1)
     conf["compute"]["min_compute_nodes"] = str(max(1, min(wanted, cloud.compute_nodes)))
     if hypervisor == "fake":

@@ -68,13 +68,8 @@ def _run(options: argparse.Namespace, folder: Path) -> list[results.Outcome]:
             (folder / "tempest.conf").write_text(text, encoding="utf-8")
             stream.run(folder, chosen.tests, options.concurrency, options.timeout)
     finally:
-        if options.keep:
-            print(
-                f"conformance: the cloud stays up; its state is in {state}, "
-                f"'pileus destroy --state-dir {state}' removes it"
-            )
-        else:
-            shutil.rmtree(state, ignore_errors=True)
+        if state.exists():
+            print(f"conformance: the cloud's state is in {state}; 'pileus destroy --state-dir {state}' removes it")
     return results.judge(chosen, stream.events(folder))
 
 

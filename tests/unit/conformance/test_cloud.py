@@ -122,6 +122,18 @@ def test_cloud_is_furnished_and_asked(canned: CannedCloud, tmp_path: Path) -> No
     assert uploads == [image.read_bytes()] * 2
 
 
+def test_cloud_of_identity_alone_is_no_error(
+    canned: CannedCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for service in ("image", "network", "compute", "placement"):
+        monkeypatch.delitem(SERVICES, service)
+    image = tmp_path / "disk.qcow2"
+    image.write_bytes(b"x")
+    cloud = furnish(session(canned), image)
+    assert cloud.service_types == {"identity"}
+    assert (cloud.compute_ceiling, cloud.image_ref, cloud.flavor_ref, cloud.public_network_id) == ("", "", "", "")
+
+
 def test_missing_public_network_is_named(canned: CannedCloud, tmp_path: Path) -> None:
     canned.networks.pop()
     image = tmp_path / "disk.qcow2"
@@ -152,6 +164,7 @@ def test_cloud_is_started_and_destroyed(tmp_path: Path, monkeypatch: pytest.Monk
     calls = (tmp_path / "calls").read_text().split("\n")[:-1]
     assert [call.split()[0] for call in calls] == (["up"] if keep else ["up", "destroy"])
     assert all(call.endswith("postgresql://u:secret@h/d") for call in calls)
+    assert state.exists() == keep
     assert "secret" not in (tmp_path / "arguments").read_text()
     assert (logs / "cloud-server.log").read_text() == "started\n"
 
@@ -165,3 +178,4 @@ def test_cloud_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.
         tmp_path, "fake", "", tmp_path, keep=False
     ):
         pytest.fail("the cloud is not up")
+    assert tmp_path.exists()  # destroy failed too
