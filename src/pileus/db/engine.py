@@ -37,11 +37,13 @@ class Retry(Exception):
 class Tx:
     """A transaction. Thin over SQLAlchemy's connection; statements are Core."""
 
-    __slots__ = ("_after", "conn", "write")
+    __slots__ = ("_after", "conn", "memo", "write")
 
     def __init__(self, conn: Connection, write: bool) -> None:
         self.conn = conn
         self.write = write
+        self.memo: dict[str, Any] = {}
+        """What was read once and holds to the end of this transaction."""
         self._after: list[Callable[[], None]] = []
 
     def execute(
@@ -152,30 +154,31 @@ class Database:
     def _once(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
         if self.embedded:
             with self._lock:
-                conn = self._embedded()
-                conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    tx = Tx(conn, write)
-                    result = work(tx)
-                except BaseException:
-                    conn.rollback()
-                    raise
-                conn.commit()
-                return result, tx
+                return self._inline(work, write)
         with self._engine.connect() as conn:
             tx = Tx(conn, write)
             with conn.begin():
                 result = work(tx)
             return result, tx
 
-    def _embedded(self) -> Connection:
+    def _inline(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
+        # Begin and commit go straight to the driver: through SQLAlchemy each costs as much as a select. Its own
+        # idea of the transaction begins at the first statement ever and does not end before `close`.
         if self._conn is None:
             self._conn = self._engine.connect()
-        if self._conn.in_transaction():
-            if self._conn.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-                raise RuntimeError("a transaction was opened inside another: pass the Tx on instead")
-            self._conn.rollback()
-        return self._conn
+        raw: Any = self._conn.connection.dbapi_connection
+        if raw.in_transaction:
+            raise RuntimeError("a transaction was opened inside another: pass the Tx on instead")
+        raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        try:
+            tx = Tx(self._conn, write)
+            result = work(tx)
+            raw.execute("COMMIT")
+        except BaseException:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            raise
+        return result, tx
 
 
 def _driver(url: str) -> sa.URL:

@@ -40,10 +40,15 @@ def hold(tx: Tx, name: str) -> None:
 
 def read_revision(tx: Tx, name: str) -> int:
     """The counter's value; 0 when nothing was ever counted."""
-    return tx.scalar(_READ, {"n": name}) or 0
+    known = tx.memo.get(name)
+    if known is None:
+        known = tx.memo[name] = tx.scalar(_READ, {"n": name}) or 0
+    value: int = known
+    return value
 
 
 def bump_revision(tx: Tx, name: str) -> None:
     """Count one change, in the same transaction as the change. Caches compare the counter."""
+    tx.memo.pop(name, None)
     if not tx.execute(_BUMP, {"n": name}).rowcount:
         tx.execute(revision.insert().values(name=name, value=1))

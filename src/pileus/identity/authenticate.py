@@ -78,7 +78,7 @@ async def _by_password(call: Call, given: PasswordUser) -> Proof:
         # As long as a wrong password takes, so that names cannot be told from the time.
         await passwords.verify(call.cloud, "", given.password, _DUMMY)
         raise refused()
-    await call.db.run(lambda tx: lockout.check(tx, call, found), write=False)
+    lockout.check(call, found)
     if not await passwords.verify(call.cloud, found.id, given.password, found.password_hash):
         await call.db.run(lambda tx: lockout.failed(tx, call, found.id))
         raise refused()
@@ -93,13 +93,23 @@ async def _by_password(call: Call, given: PasswordUser) -> Proof:
 _DUMMY = "$2b$12$" + "." * 53
 
 
+_USERS = sa.select(user, domain.c.enabled.label("domain_enabled")).join(domain, domain.c.id == user.c.domain_id)
+_USER_BY_ID = _USERS.where(user.c.id == sa.bindparam("id"))
+_USER_BY_NAME = _USERS.where(user.c.name == sa.bindparam("name"))
+_USER_IN_DOMAIN_ID = _USER_BY_NAME.where(domain.c.id == sa.bindparam("domain"))
+_USER_IN_DOMAIN_NAME = _USER_BY_NAME.where(domain.c.name == sa.bindparam("domain"))
+
+
 def _find_user(tx: Tx, given: PasswordUser) -> Any:
-    query = sa.select(user, domain.c.enabled.label("domain_enabled")).join(domain, domain.c.id == user.c.domain_id)
     if given.id is not None:
-        return tx.first(query.where(user.c.id == given.id))
+        return tx.first(_USER_BY_ID, {"id": given.id})
     if given.name is None or given.domain is None:
         raise BadRequest("Expecting to find id, or name and domain, in user.")
-    return tx.first(query.where(user.c.name == given.name, _domain_is(given.domain)))
+    if given.domain.id is not None:
+        return tx.first(_USER_IN_DOMAIN_ID, {"name": given.name, "domain": given.domain.id})
+    if given.domain.name is None:
+        raise BadRequest("Expecting to find id or name in domain.")
+    return tx.first(_USER_IN_DOMAIN_NAME, {"name": given.name, "domain": given.domain.name})
 
 
 def _domain_is(ref: DomainRef) -> sa.ColumnElement[bool]:
@@ -169,10 +179,10 @@ def _grant(tx: Tx, call: Call, body: AuthBody, proof: Proof, include_catalog: bo
         application_credential_id=proof.application_credential.id if proof.application_credential else None,
     )
     try:
-        context = claims.resolve(tx, given)
+        context = claims.context_of(tx, call.cloud, given)
     except Unauthorized:
         raise refused() from None
-    rendered = token_body(tx, context, given, include_catalog)
+    rendered = token_body(tx, call.cloud, context, given, include_catalog)
     return claims.seal(tx, call.cloud, given), rendered
 
 
@@ -207,10 +217,22 @@ def _project_id(tx: Tx, ref: ProjectRef) -> str:
         return ref.id
     if ref.name is None or ref.domain is None:
         raise BadRequest("Expecting to find id, or name and domain, in project.")
+    named = ref.domain.id is None
+    if named and ref.domain.name is None:
+        raise BadRequest("Expecting to find id or name in domain.")
     found = tx.scalar(
-        sa.select(project.c.id).join(domain, domain.c.id == project.c.domain_id)
-        .where(project.c.name == ref.name, _domain_is(ref.domain))
+        _PROJECT_IN_DOMAIN_NAME if named else _PROJECT_IN_DOMAIN_ID,
+        {"name": ref.name, "domain": ref.domain.name if named else ref.domain.id},
     )
     if found is None:
         raise refused()
     return str(found)
+
+
+_PROJECTS = (
+    sa.select(project.c.id)
+    .join(domain, domain.c.id == project.c.domain_id)
+    .where(project.c.name == sa.bindparam("name"))
+)
+_PROJECT_IN_DOMAIN_ID = _PROJECTS.where(domain.c.id == sa.bindparam("domain"))
+_PROJECT_IN_DOMAIN_NAME = _PROJECTS.where(domain.c.name == sa.bindparam("domain"))

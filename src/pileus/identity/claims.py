@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
     from pileus.web.call import Call
+
+T = TypeVar("T")
 
 REVISION = "identity"
 _MOST = 10_000
@@ -54,10 +57,24 @@ class Verified(msgspec.Struct):
 
 
 class TokenMemory:
-    """Verified tokens of this process, the least recently used forgotten first."""
+    """Verified tokens of this process, the least recently used forgotten first; and, for one revision of identity,
+    what was worked out for whole scopes."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Verified] = OrderedDict()
+        self._revision = -1
+        self._notes: dict[tuple[str, ...], Any] = {}
+
+    def note(self, revision: int, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What `make` returned for this key since identity last changed."""
+        if revision != self._revision or len(self._notes) > _MOST:
+            self._notes.clear()
+            self._revision = revision
+        found = self._notes.get(key)
+        if found is None:
+            found = self._notes[key] = make()
+        made: T = found
+        return made
 
     def get(self, token: str, revision: int, now: float) -> Verified | None:
         """A remembered token, if nothing in identity has changed since and it has not expired."""
@@ -103,16 +120,45 @@ def verify_context(tx: Tx, token: str, call: Call) -> Context:
 
 def verify(tx: Tx, cloud: Cloud, token: str) -> Verified:
     """A token's verified content. Raises Unauthorized, with one text for every reason."""
-    memory = cloud.memory.get("identity.tokens")
-    if memory is None:
-        memory = cloud.memory["identity.tokens"] = TokenMemory()
+    memory = memory_of(cloud)
     revision = read_revision(tx, REVISION)
-    found: Verified | None = memory.get(token, revision, cloud.world.now())
+    found = memory.get(token, revision, cloud.world.now())
     if found is None:
         claims = open_token(tx, cloud, token)
-        found = Verified(revision, claims, resolve(tx, claims))
+        found = Verified(revision, claims, context_of(tx, cloud, claims))
         memory.put(token, found)
     return found
+
+
+def memory_of(cloud: Cloud) -> TokenMemory:
+    """This process's memory of tokens."""
+    found = cloud.memory.get("identity.tokens")
+    if found is None:
+        found = cloud.memory["identity.tokens"] = TokenMemory()
+    memory: TokenMemory = found
+    return memory
+
+
+def noted(tx: Tx, cloud: Cloud, key: tuple[str, ...], make: Callable[[], T]) -> T:
+    """What `make` returns, worked out once per key and revision of identity."""
+    return memory_of(cloud).note(read_revision(tx, REVISION), key, make)
+
+
+def context_of(tx: Tx, cloud: Cloud, claims: Claims) -> Context:
+    """The context that claims mean now, with what is the same for all tokens of a user and scope worked out once.
+
+    Raises Unauthorized."""
+    if claims.trust_id or claims.application_credential_id:
+        return resolve(tx, claims)
+    key = ("context", claims.user_id, claims.scope, claims.scope_id)
+    whole, tokens_from = noted(
+        tx, cloud, key, lambda: (resolve(tx, claims), tx.scalar(_TOKENS_FROM, {"u": claims.user_id}) or 0.0)
+    )
+    if claims.issued < tokens_from:
+        raise _refused()
+    return msgspec.structs.replace(
+        whole, token_expires=claims.expires, audit_ids=claims.audit_ids, methods=claims.methods
+    )
 
 
 def open_token(tx: Tx, cloud: Cloud, token: str) -> Claims:
@@ -146,6 +192,7 @@ _USER = (
     .join(domain, domain.c.id == user.c.domain_id)
     .where(user.c.id == sa.bindparam("u"))
 )
+_TOKENS_FROM = sa.select(user.c.tokens_from).where(user.c.id == sa.bindparam("u"))
 _PROJECT = (
     sa.select(project, domain.c.name.label("domain_name"), domain.c.enabled.label("domain_enabled"))
     .join(domain, domain.c.id == project.c.domain_id)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pileus.web.call import Call
 
 
-def check(tx: Tx, call: Call, row: Any) -> None:
+def check(call: Call, row: Any) -> None:
     """Raises Unauthorized while an account is locked, in the same words as for a wrong password."""
     settings = call.cloud.settings
     limit = settings.lockout_failures

@@ -35,9 +35,9 @@ def show(call: Call) -> Reply:
     text, verified = _subject(call, "identity:validate_token")
     headers = {"X-Subject-Token": text, "Vary": "X-Auth-Token"}
     if any(name == "nocatalog" for name, _ in call.query_pairs):
-        return Reply(token_body(call.tx, verified.context, verified.claims, False), headers=headers)
+        return Reply(token_body(call.tx, call.cloud, verified.context, verified.claims, False), headers=headers)
     if verified.body is None:
-        rendered = token_body(call.tx, verified.context, verified.claims, True)
+        rendered = token_body(call.tx, call.cloud, verified.context, verified.claims, True)
         verified.body = msgspec.json.encode(rendered)
     return Reply(verified.body, headers=headers)
 

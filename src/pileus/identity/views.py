@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 
 from pileus.auth.context import Context
 from pileus.identity.catalog import catalog
-from pileus.identity.claims import Claims
+from pileus.identity.claims import Claims, noted
 from pileus.identity.tables import domain, trust, user
 from pileus.web.call import Call
 from pileus.world import iso_micro
 
 if TYPE_CHECKING:
+    from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
 
-def token_body(tx: Tx, context: Context, claims: Claims, include_catalog: bool) -> dict[str, Any]:
+def token_body(tx: Tx, cloud: Cloud, context: Context, claims: Claims, include_catalog: bool) -> dict[str, Any]:
     """The token's description, as POST and GET /v3/auth/tokens return it."""
-    names = _domain_names(tx, {context.user_domain_id, context.project_domain_id, context.domain_id})
-    holder = tx.first(sa.select(user.c.password_expires).where(user.c.id == context.user_id))
-    expires = holder.password_expires if holder else None
+    domains = {context.user_domain_id, context.project_domain_id or "", context.domain_id or ""}
+    names, expires, services = noted(
+        tx, cloud, ("body", context.user_id, context.project_id or "", *sorted(domains)),
+        lambda: (
+            _domain_names(tx, domains), tx.scalar(_PASSWORD_EXPIRES, {"u": context.user_id}),
+            msgspec.Raw(msgspec.json.encode(catalog(tx, context.project_id, context.user_id))),
+        ),
+    )
     token: dict[str, Any] = {
         "methods": list(claims.methods),
         "user": {
@@ -48,7 +55,7 @@ def token_body(tx: Tx, context: Context, claims: Claims, include_catalog: bool) 
             {"id": i, "name": n} for i, n in zip(context.role_ids, context.roles, strict=True)
         ]
         if include_catalog:
-            token["catalog"] = catalog(tx, context.project_id, context.user_id)
+            token["catalog"] = services
     if claims.trust_id:
         given = tx.first(sa.select(trust).where(trust.c.id == claims.trust_id))
         if given is not None:
@@ -63,7 +70,10 @@ def token_body(tx: Tx, context: Context, claims: Claims, include_catalog: bool) 
     return {"token": token}
 
 
-def _domain_names(tx: Tx, ids: set[str | None]) -> dict[str, str]:
+_PASSWORD_EXPIRES = sa.select(user.c.password_expires).where(user.c.id == sa.bindparam("u"))
+
+
+def _domain_names(tx: Tx, ids: set[str]) -> dict[str, str]:
     rows = tx.all(sa.select(domain.c.id, domain.c.name).where(domain.c.id.in_([i for i in ids if i])))
     return {row.id: row.name for row in rows}
 
