@@ -72,6 +72,9 @@ SCRIPTS = {
     "curl.sh": "usr/bin/curl",
 }
 
+# sudoers decides; PAM has no second opinion, and without a file "other" it denies everything else.
+_PERMIT = "auth sufficient pam_permit.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n"
+
 # Both users are locked until a key or a password arrives: an image with a known password is an open door.
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\npileus:x:1000:1000:Pileus:/home/pileus:/bin/sh\n",
@@ -84,7 +87,7 @@ FILES = {
     "etc/issue": "Pileus guest \\r \\l\n",
     "etc/profile": "export PATH=/usr/bin\nexport PS1='\\u@\\h:\\w\\$ '\n",
     "etc/filesystems": "ext4\nvfat\niso9660\n*\n",
-    "etc/os-release": 'ID=pileus-guest\nNAME="Pileus guest"\nPRETTY_NAME="Pileus guest (Debian parts)"\nID_LIKE=debian\n',
+    "etc/os-release": 'ID=pileus-guest\nID_LIKE=debian\nNAME="Pileus guest"\n',
     "etc/inittab": (
         "::sysinit:/usr/lib/pileus/rc\n"
         "ttyS0::respawn:/usr/bin/getty -L 115200 ttyS0 vt100\n"
@@ -97,8 +100,8 @@ FILES = {
         "root ALL=(ALL:ALL) NOPASSWD: ALL\n%sudo ALL=(ALL:ALL) NOPASSWD: ALL\n"
     ),
     "etc/sudo.conf": "Plugin sudoers_policy sudoers.so\nPlugin sudoers_io sudoers.so\nSet disable_coredump false\n",
-    "etc/pam.d/sudo": "auth sufficient pam_permit.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n",
-    "etc/pam.d/other": "auth requisite pam_permit.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n",
+    "etc/pam.d/sudo": _PERMIT,
+    "etc/pam.d/sudo-i": _PERMIT,
     "etc/acpi/PWRF/00000080": "#!/bin/sh\nexec /usr/bin/poweroff\n",
     "root/.profile": "",
 }
@@ -106,9 +109,10 @@ FILES = {
 EXECUTABLE = ("etc/acpi/PWRF/00000080",)
 
 # Modes other than 0755 for folders and programs and 0644 for files, set in the file system image.
+# busybox gives up root at once for every applet but those that need it for everyone (ping, su, passwd).
 MODES = {
-    "usr/bin/sudo": 0o4755, "etc/shadow": 0o600, "etc/sudoers": 0o440, "root": 0o700, "etc/dropbear": 0o700,
-    "tmp": 0o1777, "var/tmp": 0o1777,
+    "usr/bin/sudo": 0o4755, "usr/bin/busybox": 0o4755, "etc/shadow": 0o600, "etc/sudoers": 0o440,
+    "root": 0o700, "etc/dropbear": 0o700, "tmp": 0o1777, "var/tmp": 0o1777,
 }  # fmt: skip
 
 OWNERS = {"home/pileus": 1000}

@@ -74,6 +74,17 @@ def _applets(busybox: Path) -> list[str]:
     return subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
 
 
+def _rename_nc(busybox: Path) -> None:
+    """Gives the applet nc the name nd (the table stays sorted), so that the shell finds the full netcat as nc.
+
+    The shell of Debian's busybox runs an applet without looking at PATH, and its nc has neither UDP nor -k.
+    """
+    data = busybox.read_bytes()
+    if data.count(b"\0nc\0netstat\0") != 1:
+        raise BuildError("the applet table of busybox is not as in Debian 12, and its nc cannot be replaced")
+    busybox.write_bytes(data.replace(b"\0nc\0netstat\0", b"\0nd\0netstat\0"))
+
+
 def _with_dependencies(parts: Parts, names: Iterable[str]) -> list[Path]:
     found: dict[str, Path] = {}
     queue = list(names)
@@ -128,6 +139,7 @@ def make_root(parts: Parts, root: Path) -> None:
     for path, text in contents.FILES.items():
         _write(root / path, text, 0o755 if path in contents.EXECUTABLE else 0o644)
     busybox = root / "usr/bin/busybox"
+    _rename_nc(busybox)
     for applet in _applets(busybox):
         if not (root / "usr/bin" / applet).exists():
             _link(root / "usr/bin" / applet, "busybox")

@@ -49,12 +49,11 @@ shut_down() {
     esac
 }
 
-exec 3<>"$device" || exit 1
-while IFS= read -r line <&3; do
+respond() {
     # 0xFF before a delimited sync is not JSON: drop what stands before the first brace.
     printf '{%s\n' "${line#*\{}" | awk -f /usr/lib/pileus/json.awk >/run/pileus/agent/request 2>/dev/null || {
         refuse GenericError "not JSON"
-        continue
+        return
     }
     case $(value execute) in
     guest-sync) answer "{\"return\": $(value arguments.id)}" ;;
@@ -68,4 +67,13 @@ while IFS= read -r line <&3; do
     guest-fsfreeze-status) status ;;
     *) refuse CommandNotFound "the command $(value execute) has not been found" ;;
     esac
+}
+
+exec 3<>"$device" || exit 1
+while :; do
+    while IFS= read -r line <&3; do
+        respond "$line"
+    done
+    # The port is at its end whenever nobody on the host holds the other side.
+    sleep 1
 done

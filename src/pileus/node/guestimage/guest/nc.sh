@@ -1,5 +1,6 @@
 #!/bin/sh
 # nc: OpenBSD's netcat, plus "-e PROGRAM ARGUMENTS" with -l, which serves a program (to everyone with -k).
+# nd is busybox's own nc: the builder renames it, because busybox's shell prefers its applets to programs.
 keep=
 listen=
 udp=
@@ -26,10 +27,10 @@ if [ -z "$listen" ] || [ -z "$port" ] || [ $# = 0 ]; then
     exit 1
 fi
 if [ -z "$udp" ]; then
-    [ -n "$keep" ] && exec busybox nc -ll -p "$port" -e "$@"
-    exec busybox nc -l -p "$port" -e "$@"
+    [ -n "$keep" ] && exec busybox nd -ll -p "$port" -e "$@"
+    exec busybox nd -l -p "$port" -e "$@"
 fi
 while :; do
-    "$@" | nc.openbsd -u -l -w 1 -p "$port" || exit
+    "$@" | nc.openbsd -u -l -w 1 -p "$port"
     [ -n "$keep" ] || exit 0
 done
