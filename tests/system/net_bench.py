@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import socket
 import subprocess
 import threading
+import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -234,9 +237,7 @@ class Listener:
 class Talk:
     """An open TCP connection from a namespace."""
 
-    def __init__(self, namespace: str, address: str, port: int, kind: str = "tcp", timeout: float = 1.2) -> None:
-        import socket
-
+    def __init__(self, namespace: str, address: str, port: int, kind: str = "tcp", timeout: float = 0.6) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with namespaces.inside(namespace):
             self._socket = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
@@ -275,3 +276,27 @@ def seen_as(namespace: str, address: str, port: int, kind: str = "tcp") -> str |
 
 def connects(namespace: str, address: str, port: int, kind: str = "tcp") -> bool:
     return seen_as(namespace, address, port, kind) is not None
+
+
+class Wire:
+    """Raw frames at a guest's eth0, as a hostile guest would send them."""
+
+    def __init__(self, namespace: str) -> None:
+        with namespaces.inside(namespace):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self._socket.bind(("eth0", 3))
+        self._socket.settimeout(0.3)
+
+    def send(self, frame: bytes) -> None:
+        self._socket.send(frame)
+
+    def heard(self, words: Iterable[bytes]) -> set[bytes]:
+        """Which of these words came in frames within a moment."""
+        frames, deadline = [], time.monotonic() + 0.5
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                frames.append(self._socket.recv(2000))
+        return {word for word in words if any(word in frame for frame in frames)}
+
+    def close(self) -> None:
+        self._socket.close()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from net_bench import Guest, Listener, Node, Talk, command, connects, must, new_id, seen_as
+from net_bench import Guest, Listener, Node, Talk, Wire, connects, must, new_id, seen_as
 
 from pileus.node.contract import (
     FloatingState,
@@ -233,6 +235,89 @@ def test_forged_senders_are_dropped(node: Node) -> None:
     assert not b.pings("10.0.0.11")
 
 
+def udp(sender: str, target: str, ports: tuple[int, int], payload: bytes) -> bytes:
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(payload), 1, 0, 64, 17, 0)
+    words = header + socket.inet_aton(sender) + socket.inet_aton(target)
+    total = sum(struct.unpack("!10H", words))
+    check = 0xFFFF ^ (total % 0xFFFF or 0xFFFF)
+    words = words[:10] + struct.pack("!H", check) + words[12:]
+    return words + struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload
+
+
+def test_hostile_frames_are_dropped(node: Node) -> None:
+    net = network()
+    one, two = port(net, "10.0.0.11"), port(net, "10.0.0.12")
+    a, b = (guest.static() for guest in start(node, net, one, two, OPEN))
+    assert b.pings("10.0.0.11")
+    to, own = (bytes.fromhex(each.mac.replace(":", "")) for each in (one, two))
+    head, plain = to + own, b"\x08\x00"
+    here, there = Wire(a.namespace), Wire(b.namespace)
+    forged_arp = struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 2) + own + socket.inet_aton("10.0.0.1") + to
+    frames = {
+        b"honest--": head + plain + udp("10.0.0.12", "10.0.0.11", (999, 999), b"honest--"),
+        b"dhcp-srv": head + plain + udp("10.0.0.12", "10.0.0.11", (67, 68), b"dhcp-srv"),
+        b"other-ip": head + plain + udp("10.0.0.66", "10.0.0.11", (999, 999), b"other-ip"),
+        b"othermac": to + bytes(5) + b"\x02" + plain + udp("10.0.0.12", "10.0.0.11", (999, 999), b"othermac"),
+        b"tagged--": head + b"\x81\x00\x00\x05" + plain + udp("10.0.0.12", "10.0.0.11", (999, 999), b"tagged--"),
+        b"unknown-": head + b"\x88\xb5" + bytes(40) + b"unknown-",
+        b"arp-for1": head + forged_arp + socket.inet_aton("10.0.0.11") + b"arp-for1",
+    }
+    for frame in frames.values():
+        there.send(frame)
+    assert here.heard(frames) == {b"honest--"}
+    free = [replace(each, port_security=False) for each in (one, two)]
+    node.apply(wanted(net, *free, OPEN))
+    for frame in frames.values():
+        there.send(frame)
+    assert here.heard(frames) == set(frames)
+    node.apply(wanted(net, one, two, OPEN))
+    here.close()
+    there.close()
+def test_router_advertisements_of_guests_are_dropped(node: Node) -> None:
+    net = network()
+    one, two = port(net, "10.0.0.11"), port(net, "10.0.0.12")
+    a, b = start(node, net, one, two, OPEN)
+    advertise = (
+        "import socket,struct\n"
+        "s=socket.socket(socket.AF_INET6,socket.SOCK_RAW,58)\n"
+        "s.setsockopt(41,socket.IPV6_MULTICAST_HOPS,255)\n"
+        "s.sendto(struct.pack('!BBHBBHII',134,0,0,64,0,1800,0,0),('ff02::1%eth0',0))\n"
+    )
+    must(b.namespace, f'python3 -c "{advertise}"')
+    time.sleep(0.3)
+    assert "proto ra" not in must(a.namespace, "ip -6 route")
+    node.apply(wanted(net, one, replace(two, port_security=False), OPEN))
+    must(b.namespace, f'python3 -c "{advertise}"')
+    time.sleep(0.3)
+    assert "proto ra" in must(a.namespace, "ip -6 route")
+
+
+def test_tap_speaks_and_is_filtered(node: Node) -> None:
+    net = network()
+    one = port(net, "10.0.0.11")
+    node.apply(wanted(net, one, OPEN))
+    tap = node.do(node.driver.open_tap, NicSpec(port_id=one.id, network_id=net.id, mac=one.mac))
+    try:
+        own, server = bytes.fromhex(one.mac.replace(":", "")), socket.inet_aton("10.0.0.2")
+
+        def asks(sender: str) -> bool:
+            """An ARP request behind ten bytes of virtio header, and whether an answer comes."""
+            words = struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1) + own + socket.inet_aton(sender)
+            os.write(tap, bytes(10) + b"\xff" * 6 + own + words + bytes(6) + server)
+            deadline = time.monotonic() + 0.4
+            while time.monotonic() < deadline:
+                with contextlib.suppress(BlockingIOError):
+                    if b"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x02" in os.read(tap, 2000):
+                        return True
+                time.sleep(0.005)
+            return False
+
+        assert asks("10.0.0.11")
+        assert not asks("10.0.0.12")
+    finally:
+        os.close(tap)
+
+
 def test_port_down_carries_nothing(node: Node) -> None:
     net = network()
     one, two = port(net, "10.0.0.11"), port(net, "10.0.0.12")
@@ -250,11 +335,12 @@ def test_same_addresses_in_two_networks_do_not_meet(node: Node) -> None:
     red, blue = network(), network(segment=78)
     one, two, other = port(red, "10.0.0.11"), port(red, "10.0.0.12"), port(blue, "10.0.0.11")
     a, b, c = (guest.static() for guest in start(node, red, blue, one, two, other, OPEN))
-    with a.listen(80):
+    with a.listen(80), c.listen(81):
         assert b.connects("10.0.0.11", 80)
+        assert not b.connects("10.0.0.11", 81)
+        assert c.connects("10.0.0.11", 81)  # itself
         assert not c.pings("10.0.0.12")
-        must(c.namespace, "ip addr add 10.0.0.13/24 dev eth0")
-        assert not c.connects("10.0.0.11", 80) or command(c.namespace, "true").returncode
+        assert c.pings("10.0.0.2")
 
 
 def public() -> NetworkState:
@@ -313,7 +399,7 @@ def test_router_snat_floating_ip_and_metadata(node: Node) -> None:
         assert not a.pings("10.1.0.11")
 
 
-def test_ipv6_by_router_advertisement_and_dhcpv6(node: Node) -> None:
+def test_ipv6_by_router_advertisement(node: Node) -> None:
     base = network()
     six = SubnetState(
         id=new_id(), cidr="fd02::/64", ip_version=6, gateway_ip="fd02::1",
@@ -337,6 +423,29 @@ def test_ipv6_by_router_advertisement_and_dhcpv6(node: Node) -> None:
     assert "proto ra" in route
     assert a.pings("fd03::11")
     assert c.pings(address)
+
+
+def test_dhcpv6_gives_the_ports_address(node: Node) -> None:
+    six = SubnetState(
+        id=new_id(), cidr="fd02::/64", ip_version=6, gateway_ip="fd02::1",
+        ipv6_address_mode="dhcpv6-stateful", ipv6_ra_mode="dhcpv6-stateful", dns_nameservers=("fd09::9",),
+    )  # fmt: skip
+    net = NetworkState(
+        id=new_id(), kind="vxlan", subnets=(six,), dhcp_port=HostEntry(port_id=new_id(), mac=mac(), ips=("fd02::2",))
+    )
+    one = port(net, "fd02::11")
+    router = RouterState(id=new_id(), interfaces=(leg(net, "fd02::1/64"),))
+    (a,) = start(node, hosted(net, one), one, OPEN, router)
+    ask = (
+        "import socket;s=socket.socket(socket.AF_INET6,socket.SOCK_DGRAM);s.bind((\"::\",546));s.settimeout(5);"
+        f"d=bytes.fromhex(\"00030001{one.mac.replace(':', '')}\");"
+        "o=lambda n,b:n.to_bytes(2,\"big\")+len(b).to_bytes(2,\"big\")+b;"
+        "s.sendto(b\"\\1abc\"+o(1,d)+o(3,bytes(12))+o(6,b\"\\0\\27\"),(\"ff02::1:2%eth0\",547));"
+        "print(s.recv(1000).hex())"
+    )
+    answer = must(a.namespace, f"python3 -c '{ask}'")
+    assert socket.inet_pton(socket.AF_INET6, "fd02::11").hex() in answer
+    assert socket.inet_pton(socket.AF_INET6, "fd09::9").hex() in answer
 
 
 def test_restart_keeps_traffic_and_adopts_all(node: Node) -> None:
@@ -383,6 +492,28 @@ def test_killed_dhcp_server_and_lost_namespace_come_back(node: Node) -> None:
     assert node.apply().ports_up == (one.id,)
     assert "10.0.0.11" in b.dhcp()
     assert b.run("busybox wget -qO- http://169.254.169.254/z").stdout.endswith("/z")
+
+
+def test_half_made_things_are_finished_and_strangers_removed(node: Node) -> None:
+    net = network()
+    one = port(net, "10.0.0.11")
+    router = RouterState(id=new_id(), interfaces=(leg(net, "10.0.0.1/24"),))
+    here, there = names.network_namespace(node.prefix, net.id), names.router_namespace(node.prefix, router.id)
+    # As if killed after one step, in the middle of one, and while removing
+    namespaces.make(here)
+    (namespaces.ROOT / there).touch()
+    stranger = names.network_namespace(node.prefix, new_id())
+    namespaces.make(stranger)
+    other = f"{node.prefix}x-n-12345678-12"  # another agent's
+    namespaces.make(other)
+    try:
+        (a,) = start(node, hosted(net, one), one, OPEN, router)
+        a.dhcp()
+        assert a.pings("10.0.0.1")
+        assert stranger not in namespaces.names()
+        assert other in namespaces.names()
+    finally:
+        namespaces.remove(other)
 
 
 def test_open_tap_waits_for_its_port(node: Node) -> None:

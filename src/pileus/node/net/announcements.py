@@ -58,7 +58,7 @@ def render(router: RouterState, networks: dict[str, NetworkState], settings: Net
             f"ra-param={leg},mtu:{networks[port.network_id].mtu},high,30,1800",
         ]
         if subnet.dns_nameservers:
-            servers = ",".join(f"[{ip}]" for ip in subnet.dns_nameservers)
+            servers = ",".join(f"[{ipaddress.ip_address(ip)}]" for ip in subnet.dns_nameservers)
             options.append(f"tag:subnet-{subnet.id},option6:dns-server,{servers}")
     text = "".join(line + "\n" for line in options)
     return DhcpFiles("\n".join(dict.fromkeys(lines)) + "\n", "", text, text, "", {}, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
+from pileus.node.net.names import mac_octets
 from pileus.node.net.namespaces import inside
 
 _BROADCAST = b"\xff" * 6
@@ -13,7 +14,7 @@ _ARP = 0x0806
 
 def frame(mac: str, address: str) -> bytes:
     """An announcement: a request for one's own address, which every neighbour's cache takes up."""
-    own, ip = bytes.fromhex(mac.replace(":", "")), socket.inet_aton(address)
+    own, ip = mac_octets(mac), socket.inet_aton(address)
     return _BROADCAST + own + struct.pack("!HHHBBH", _ARP, 1, 0x0800, 6, 4, 1) + own + ip + bytes(6) + ip
 
 

@@ -60,7 +60,13 @@ class BridgeDriver:
         self._asked: set[asyncio.Task[None]] = set()
 
     async def _thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        """Run blocking work; a cancelled caller still waits, so that no two threads work on one thing."""
+        future = asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
 
     async def start(self) -> None:
         """Prepare the host. What an earlier process left is adopted piece by piece at the first apply."""
@@ -110,9 +116,10 @@ class BridgeDriver:
 
         async def one(network: NetworkState) -> None:
             switch = self._switches.setdefault(network.id, Switch(self._settings, network.id))
+            members = tuple(ports[network.id])
             try:
                 async with self._lock_of(network.id):
-                    outcome: Outcome = await self._thread(switch.apply, network, tuple(ports[network.id]), groups)
+                    outcome: Outcome = await self._thread(switch.apply, network, members, groups)
                 up.update(outcome.ports_up)
                 errors.update(outcome.errors)
                 if outcome.metadata:
@@ -121,6 +128,7 @@ class BridgeDriver:
                     self._listeners.close(network.id)
             except Exception as fault:
                 errors[network.id] = _words(fault)
+                up.update(switch.wired(members))  # what could not be changed still carries traffic
 
         await asyncio.gather(*(one(network) for network in state.networks))
         return up

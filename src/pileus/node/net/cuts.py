@@ -48,9 +48,15 @@ def judge(firewall: Firewall, flows: list[Flow]) -> list[tuple[Flow, int]]:
     return changes
 
 
-def enforce(namespace: str, firewall: Firewall) -> None:
-    """Judge every connection in a network's namespace by the rules as they are now."""
-    conntrack.mark(namespace, judge(firewall, conntrack.flows(namespace)))
+def enforce(namespace: str, firewall: Firewall) -> bool:
+    """Judge every connection in a network's namespace by the rules as they are now.
+
+    Returns whether any is cut now: only then can a wider rule have something to take back."""
+    flows = conntrack.flows(namespace)
+    changes = judge(firewall, flows)
+    conntrack.mark(namespace, changes)
+    marks = {flow.key: flow.mark for flow in flows} | {flow.key: mark for flow, mark in changes}
+    return CUT in marks.values()
 
 
 def _allowed(firewall: Firewall, owners: _Owners, flow: Flow) -> bool:

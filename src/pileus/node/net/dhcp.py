@@ -53,10 +53,15 @@ def render(network: NetworkState, settings: NetSettings, folder: Path) -> DhcpFi
         hosts="".join(line + "\n" for host in network.hosts for line in _hosts(network, host)),
         options="".join(line + "\n" for line in [*plain, *extra]),
         plain_options="".join(line + "\n" for line in plain),
-        addresses="".join(f"{ip} {' '.join(_names(network, host, ip))}\n" for host in network.hosts for ip in host.ips),
+        addresses="".join(line + "\n" for host in network.hosts for line in _name_lines(network, host)),
         owners={ip: host.mac for host in network.hosts for ip in host.ips},
         problems=problems,
     )
+
+
+def _plain(address: str) -> str:
+    """An address as text that cannot be anything else; raises ValueError."""
+    return str(ipaddress.ip_address(address))
 
 
 def _domain(network: NetworkState) -> str:
@@ -113,6 +118,11 @@ def _names(network: NetworkState, host: HostEntry, address: str) -> list[str]:
     return [f"{name}.{domain}", name] if domain else [name]
 
 
+def _name_lines(network: NetworkState, host: HostEntry) -> Iterator[str]:
+    for ip in host.ips:
+        yield f"{_plain(ip)} {' '.join(_names(network, host, ip))}"
+
+
 def _hosts(network: NetworkState, host: HostEntry) -> Iterator[str]:
     """One line an address: dnsmasq takes the one that fits the subnet it is asked in."""
     ranges = [ipaddress.ip_network(subnet.cidr) for subnet in network.subnets if served(subnet)]
@@ -120,7 +130,7 @@ def _hosts(network: NetworkState, host: HostEntry) -> Iterator[str]:
         address = ipaddress.ip_address(text)
         if any(address in net for net in ranges):
             shown = f"[{address}]" if address.version == 6 else str(address)
-            yield f"{host.mac},set:port-{host.port_id},{shown},{_hostname(host, text)}"
+            yield f"{names.mac_text(host.mac)},set:port-{host.port_id},{shown},{_hostname(host, text)}"
 
 
 def _server(network: NetworkState, subnet: SubnetState) -> str | None:
@@ -138,17 +148,17 @@ def _subnet_options(network: NetworkState, subnet: SubnetState) -> Iterator[str]
     if subnet.ip_version == 6:
         resolvers = subnet.dns_nameservers or ((server,) if server else ())
         if resolvers:
-            yield f"{tag},option6:dns-server,{','.join(f'[{ip}]' for ip in resolvers)}"
+            yield f"{tag},option6:dns-server,{','.join(f'[{_plain(ip)}]' for ip in resolvers)}"
         if domain := _domain(network):
             yield f"{tag},option6:domain-search,{domain}"
         return
-    yield f"{tag},option:router" + (f",{subnet.gateway_ip}" if subnet.gateway_ip else "")
+    yield f"{tag},option:router" + (f",{_plain(subnet.gateway_ip)}" if subnet.gateway_ip else "")
     resolvers = subnet.dns_nameservers or ((server,) if server else ())
     if resolvers:
-        yield f"{tag},option:dns-server,{','.join(resolvers)}"
+        yield f"{tag},option:dns-server,{','.join(map(_plain, resolvers))}"
     routes = _routes(network, subnet, server)
     if routes:
-        text = ",".join(f"{destination},{nexthop}" for destination, nexthop in routes)
+        text = ",".join(f"{ipaddress.ip_network(destination)},{_plain(nexthop)}" for destination, nexthop in routes)
         # 249 is what Windows asks for instead of 121
         yield f"{tag},121,{text}"
         yield f"{tag},249,{text}"

@@ -63,7 +63,8 @@ class Dnsmasq:
         pid = self.pid()
         if pid is not None and files == self._files:
             return files.problems
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o755)
         restart = pid is None or self._read("config") != files.config or self._moved(files)
         changed = [self._write(name, getattr(files, name)) for name in ("hosts", "options", "addresses")]
         if restart:

@@ -19,6 +19,7 @@ import msgspec
 
 from pileus.node.contract import NetworkState, PortState, RuleState, SecurityGroupState
 from pileus.node.net import names
+from pileus.node.net.names import mac_octets, mac_text
 from pileus.node.net.rules import member_set, rule_text
 from pileus.node.net.ruleset import Chain, Container, Ruleset, Table
 
@@ -29,6 +30,7 @@ CUT = 0x70696C65  # connection mark: a rule that allowed it is gone
 _ND_EGRESS = "{ 130, 131, 132, 133, 135, 136, 143 }"
 _ND_INGRESS = "{ 130, 131, 132, 134, 135, 136 }"
 _PLAIN = "{ ip, ip6, arp }"
+_ANY4 = "0.0.0.0/0"
 
 
 class Firewall(msgspec.Struct, frozen=True):
@@ -58,16 +60,27 @@ def groups_for(ports: Iterable[PortState], groups: dict[str, SecurityGroupState]
     return {name: found[name] for name in sorted(found)}
 
 
-def render(firewall: Firewall, numbers: dict[str, int]) -> Ruleset:
-    """The two tables of a network. `numbers` gives each port's packet mark, from 1, by port id."""
-    return (_bridge_table(firewall, numbers), _inet_table(firewall, numbers))
+SenderRules = dict[PortState, tuple[str, ...]]
+
+
+def render(firewall: Firewall, numbers: dict[str, int], known: SenderRules | None = None) -> Ruleset:
+    """The two tables of a network. `numbers` gives each port's packet mark, from 1, by port id.
+
+    `known` remembers the rules of ports between calls; it is brought up to date."""
+    known = {} if known is None else known
+    secured = {port for port in firewall.ports if port.port_security}
+    for port in known.keys() - secured:
+        del known[port]
+    for port in secured - known.keys():
+        known[port] = tuple(sender_rules(port))
+    return (_bridge_table(firewall, numbers, known), _inet_table(firewall, numbers))
 
 
 def _quoted(port: PortState) -> str:
     return f'"{names.tap(port.id)}"'
 
 
-def _bridge_table(firewall: Firewall, numbers: dict[str, int]) -> Table:
+def _bridge_table(firewall: Firewall, numbers: dict[str, int], known: SenderRules) -> Table:
     secured = [port for port in firewall.ports if port.port_security]
     marks = frozenset(f"{_quoted(port)} : {numbers[port.id]}" for port in secured)
     down = frozenset(_quoted(port) for port in firewall.ports if not port.admin_state_up)
@@ -77,6 +90,8 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int]) -> Table:
                 "iifname @down drop",
                 "meta mark set 0",
                 "meta mark set iifname map @marks",
+                "meta mark 0 accept",
+                *_COMMON,
                 "iifname vmap @senders",
             ),
             # before br_netfilter, which hands the packet to the inet table, and before the bridge learns
@@ -94,7 +109,7 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int]) -> Table:
         "own_to_port": Chain(("oifname @down drop",), "type filter hook output priority 0; policy accept;"),
     }
     for port in secured:
-        chains[f"s_{numbers[port.id]}"] = Chain(tuple(sender_rules(port)))
+        chains[f"s_{numbers[port.id]}"] = Chain(known[port])
     containers = {
         "marks": Container("map", "ifname : mark", marks),
         "down": Container("set", "ifname", down),
@@ -108,16 +123,16 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int]) -> Table:
 
 def link_local(mac: str) -> str:
     """The link-local IPv6 address that a MAC address makes by EUI-64 (RFC 4291, appendix A)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
+    octets = mac_octets(mac)
     identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
     return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
 def _senders(port: PortState) -> dict[str, list[str]]:
     """The addresses that each MAC address of a port may use."""
-    found: dict[str, list[str]] = {port.mac.lower(): list(port.ips)}
+    found: dict[str, list[str]] = {mac_text(port.mac): list(port.ips)}
     for mac, address in port.allowed_pairs:
-        found.setdefault((mac or port.mac).lower(), []).append(address)
+        found.setdefault(mac_text(mac or port.mac), []).append(address)
     return found
 
 
@@ -127,53 +142,63 @@ def _collapsed(addresses: Iterable[str], version: int) -> list[str]:
     four = [n for n in networks if isinstance(n, ipaddress.IPv4Network)]
     six = [n for n in networks if isinstance(n, ipaddress.IPv6Network)]
     merged = ipaddress.collapse_addresses(four) if version == 4 else ipaddress.collapse_addresses(six)
-    return [str(network) for network in merged]
+    return [str(net.network_address if net.prefixlen == net.max_prefixlen else net) for net in merged]
+
+
+# Of all guests alike: never a DHCP server's or a router's words, and no tags around the filter.
+_COMMON = (
+    f"ether type != {_PLAIN} drop",
+    "udp sport 67 udp dport 68 drop",
+    "udp sport 547 udp dport 546 drop",
+    "icmpv6 type { nd-router-advert, nd-redirect } drop",
+)
 
 
 def sender_rules(port: PortState) -> list[str]:
-    """Which frames a port may send: its own addresses, and never a DHCP server's or a router's words."""
+    """Which frames a port may send: those from its own addresses."""
     senders = _senders(port)
     rules = [
-        f"ether saddr != {{ {', '.join(senders)} }} drop",
-        f"ether type != {_PLAIN} drop",
-        "udp sport 67 udp dport 68 drop",
-        "udp sport 547 udp dport 546 drop",
-        "icmpv6 type { nd-router-advert, nd-redirect } drop",
+        f"ether saddr != {_one_of(senders)} drop",
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return",
         # Before it has an address: duplicate detection, and joining the groups of the address it wants.
         "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld-listener-report, 143 } return",
     ]
     for mac, addresses in senders.items():
+        prefix = f"ether saddr {mac} " if len(senders) > 1 else ""
         four = _collapsed(addresses, 4)
-        rules.append(_arp(mac, four))
+        probes = four if _ANY4 in four else ["0.0.0.0", *four]
+        rules.append(f"{prefix}arp saddr ether {mac} arp saddr ip {_one_of(probes)} return")
         if four:
-            rules.append(f"ether saddr {mac} ip saddr {{ {', '.join(four)} }} return")
+            rules.append(f"{prefix}ip saddr {_one_of(four)} return")
         six = _collapsed([*addresses, link_local(mac)], 6)
-        rules += _six(mac, six)
+        rules += _advertisements(prefix, six)
+        rules.append(f"{prefix}ip6 saddr {_one_of(six)} return")
     return [*rules, "drop"]
 
 
-def _arp(mac: str, four: list[str]) -> str:
-    addresses = ", ".join(["0.0.0.0", *four]) if "0.0.0.0/0" not in four else "0.0.0.0/0"
-    return (
-        f"ether type arp ether saddr {mac} arp saddr ether {mac} "
-        f"arp saddr ip {{ {addresses} }} return"
-    )
+def _one_of(values: Iterable[str]) -> str:
+    """nft text for any of these; a set of one would cost a set in the kernel."""
+    found = list(values)
+    return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
 
 
-def _six(mac: str, six: list[str]) -> list[str]:
-    """An advertisement's target must be an address of the sender's; nft 1.0.6 knows it by offset only."""
-    rules = []
-    for network in map(ipaddress.IPv6Network, six):
-        words = f"ether saddr {mac} ip6 saddr {{ {', '.join(six)} }} icmpv6 type nd-neighbor-advert @th,64,128"
-        value = f"0x{int(network.network_address):032x}"
-        if network.prefixlen < 128:
-            words += f" & 0x{int(network.netmask):032x} =="
-        rules.append(f"{words} {value} return")
-    rules.append("icmpv6 type nd-neighbor-advert drop")
-    # One MAC's "drop" of advertisements must not hide the next MAC's rules.
-    rules[-1] = f"ether saddr {mac} {rules[-1]}"
-    return [*rules, f"ether saddr {mac} ip6 saddr {{ {', '.join(six)} }} return"]
+def _advertisements(prefix: str, six: list[str]) -> list[str]:
+    """A neighbour advertisement's target must be the sender's; nft 1.0.6 knows the field by its offset only."""
+    target = f"{prefix}icmpv6 type nd-neighbor-advert @th,64,128"
+    nets = [ipaddress.IPv6Network(text) for text in six]
+    if any(net.prefixlen == 0 for net in nets):
+        return []
+    if all(net.prefixlen == 128 for net in nets):
+        return [f"{target} != {_one_of(_hex(net.network_address) for net in nets)} drop"]
+    source = f"ip6 saddr {_one_of(six)}"
+    rules = [
+        f"{target} & {_hex(net.netmask)} == {_hex(net.network_address)} {source} return" for net in nets
+    ]
+    return [*rules, f"{prefix}icmpv6 type nd-neighbor-advert drop"]
+
+
+def _hex(address: ipaddress.IPv6Address) -> str:
+    return f"0x{int(address):032x}"
 
 
 def _group_chain(group_id: str, direction: str) -> str:
@@ -190,7 +215,7 @@ def _inet_table(firewall: Firewall, numbers: dict[str, int]) -> Table:
                 f"icmpv6 type {_ND_EGRESS} accept",
                 "udp sport 68 udp dport 67 accept",
                 "udp sport 546 udp dport 547 accept",
-                f"ip daddr {{ {', '.join(servers)} }} accept",
+                f"ip daddr {_one_of(servers)} accept",
                 f"ip6 daddr {names.METADATA6} accept",
                 f"ct mark {CUT} drop",
                 "meta mark vmap @senders",

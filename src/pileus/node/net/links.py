@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from pileus.node.net.namespaces import run
+from pileus.node.net.names import METADATA4, METADATA6, UPLINK
+from pileus.node.net.namespaces import exists, ip_batch, remove, run
 
 PROTOCOL = "112"  # of routes: unassigned in rt_protos
 Address = tuple[str, str]  # device, "10.0.0.1/24"
@@ -60,7 +61,7 @@ def observe_layer3(namespace: str) -> Layer3:
         (str(row["ifname"]), f"{info['local']}/{info['prefixlen']}")
         for row in _json(namespace, "addr", "show")
         for info in row.get("addr_info", ())
-        if (not _automatic(str(info["local"])) and row["ifname"] != "lo") or info["local"] == "169.254.169.254"
+        if (not _automatic(str(info["local"])) and row["ifname"] != "lo") or info["local"] == METADATA4
     }
     routes = {
         (_destination(str(row["dst"]), version), str(row.get("gateway", "")), "" if row.get("gateway") else row["dev"])
@@ -77,7 +78,7 @@ def _json(namespace: str | None, *words: str) -> list[dict[str, Any]]:
 
 
 def _automatic(address: str) -> bool:
-    return address.startswith("fe80:") and address != "fe80::a9fe:a9fe"
+    return address.startswith("fe80:") and address != METADATA6
 
 
 def _destination(text: str, version: str) -> str:
@@ -100,6 +101,27 @@ def layer3_commands(old: Layer3, new: Layer3) -> list[str]:
 
 def _direct_first(route: Route) -> tuple[bool, Route]:
     return bool(route[1]), route
+
+
+def checked(layer3: Layer3) -> Layer3:
+    """The same with every address in the kernel's spelling; raises ValueError for what is none."""
+    addresses = {(device, str(ipaddress.ip_interface(text))) for device, text in layer3.addresses}
+    routes = {
+        (str(ipaddress.ip_network(to)), str(ipaddress.ip_address(via)) if via else "", device)
+        for to, via, device in layer3.routes
+    }
+    return Layer3(frozenset(addresses), frozenset(routes))
+
+
+def remove_namespace(namespace: str) -> None:
+    """Delete a network's or router's namespace; missing is fine.
+
+    Devices with an end elsewhere go first, and so at once: the kernel empties a deleted namespace later, and
+    until then the other end would look alive."""
+    if exists(namespace):
+        paired = [name for name in observe_devices(namespace) if name.startswith(("qr-", "qg-", "rt-", UPLINK))]
+        ip_batch(namespace, [f"link del {name}" for name in paired])
+    remove(namespace)
 
 
 def _address(device: str, address: str) -> str:

@@ -58,3 +58,16 @@ def host_leg(prefix: str, network_id: str) -> str:
 def host_table(prefix: str) -> str:
     """The driver's nft table in the host's namespace."""
     return f"{prefix}_host"
+
+
+def mac_octets(mac: str) -> bytes:
+    """The six bytes of a MAC address; raises ValueError for anything else."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    if len(octets) != 6 or mac.count(":") != 5:
+        raise ValueError(f"{mac!r} is not a MAC address")
+    return octets
+
+
+def mac_text(mac: str) -> str:
+    """A MAC address in the kernel's spelling, fit for rules and files; raises ValueError."""
+    return mac_octets(mac).hex(":")

@@ -110,15 +110,24 @@ def nft(name: str | None, script: str) -> None:
 
 def exists(name: str) -> bool:
     """Whether there is a namespace of this name."""
-    return (ROOT / name).exists()
+    return identity(name) is not None
 
 
 def identity(name: str) -> int | None:
-    """What tells a namespace from a later one of the same name; None if there is none."""
+    """What tells a namespace from a later one of the same name; None if there is none.
+
+    A bare file, on which no namespace is mounted, is what a killed `ip netns add` leaves: that is none."""
     try:
-        return (ROOT / name).stat().st_ino
+        facts = (ROOT / name).stat()
     except FileNotFoundError:
         return None
+    return facts.st_ino if facts.st_dev == os.stat("/proc/self/ns/net").st_dev else None
+
+
+def make(name: str) -> None:
+    """Make an empty namespace of a name that is free."""
+    remove(name)
+    ip_batch(None, [f"netns add {name}"])
 
 
 def names() -> list[str]:
@@ -128,7 +137,7 @@ def names() -> list[str]:
 
 def remove(name: str) -> None:
     """Delete a namespace and every device in it; missing is fine."""
-    if exists(name):
+    if (ROOT / name).exists():
         ip_batch(None, [f"netns del {name}"])
 
 

@@ -13,7 +13,16 @@ from pileus.node.contract import NetworkState, NodeFault, RouterPort, RouterStat
 from pileus.node.net import announcements, conntrack, names, namespaces, router_rules, ruleset
 from pileus.node.net.arp import announce
 from pileus.node.net.dnsmasq import Dnsmasq
-from pileus.node.net.links import PROTOCOL, Device, Layer3, layer3_commands, observe_devices, observe_layer3
+from pileus.node.net.links import (
+    PROTOCOL,
+    Device,
+    Layer3,
+    checked,
+    layer3_commands,
+    observe_devices,
+    observe_layer3,
+    remove_namespace,
+)
 from pileus.node.net.rules import Flow
 from pileus.node.net.settings import NetSettings
 
@@ -95,7 +104,7 @@ class Router:
             self._devices = observe_devices(self.namespace)
             self._layer3 = observe_layer3(self.namespace)
         else:
-            namespaces.ip_batch(None, [f"netns add {self.namespace}"])
+            namespaces.make(self.namespace)
             self._devices, self._layer3 = {}, Layer3()
         with namespaces.inside(self.namespace):
             namespaces.write_sysctls(_SYSCTLS)
@@ -116,7 +125,7 @@ class Router:
         for name, port in wanted.items():
             if port.network_id not in networks or not self._network_here(port):
                 raise NodeFault(f"network {port.network_id} is not on this node, so the router has no leg in it")
-            device = Device(name, port.mac.lower(), networks[port.network_id].mtu, "", True)
+            device = Device(name, names.mac_text(port.mac), networks[port.network_id].mtu, "", True)
             if self._devices.get(name) != device:
                 self._make_leg(device, port)
 
@@ -179,11 +188,7 @@ class Router:
     def remove(self) -> None:
         """Remove the router from this node. Its sockets must be closed before, or the namespace lives on."""
         self._dnsmasq.remove()
-        legs = [name for name in self._devices if name.startswith(("qr-", "qg-"))]
-        if namespaces.exists(self.namespace) and legs:
-            with contextlib.suppress(namespaces.CommandFailed):
-                namespaces.ip_batch(self.namespace, [f"link del {name}" for name in legs])
-        namespaces.remove(self.namespace)
+        remove_namespace(self.namespace)
         self.forget()
 
 
@@ -211,7 +216,8 @@ def layer3(router: RouterState) -> Layer3:
     static = {(destination, nexthop, "") for destination, nexthop in router.routes}
     # A static default route stands in place of the gateway's.
     replaced = {destination for destination, _, _ in static}
-    return Layer3(frozenset(addresses), frozenset(static | {r for r in routes if r[0] not in replaced}))
+    chosen = static | {route for route in routes if route[0] not in replaced}
+    return checked(Layer3(frozenset(addresses), frozenset(chosen)))
 
 
 def stale(flows: list[Flow], gone: set[str], now: set[tuple[str, str]]) -> list[Flow]:

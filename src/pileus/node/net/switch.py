@@ -14,16 +14,18 @@ import msgspec
 from pileus.node.contract import NetworkState, NodeFault, PortState, SecurityGroupState
 from pileus.node.net import cuts, dhcp, names, namespaces, ruleset
 from pileus.node.net.dnsmasq import Dnsmasq
-from pileus.node.net.firewall import Firewall, groups_for, render
+from pileus.node.net.firewall import Firewall, SenderRules, groups_for, render
 from pileus.node.net.links import (
     Device,
     Forward,
     Layer3,
+    checked,
     forward_commands,
     layer3_commands,
     observe_devices,
     observe_forwards,
     observe_layer3,
+    remove_namespace,
 )
 from pileus.node.net.settings import NetSettings
 from pileus.node.net.taps import open_tap
@@ -67,6 +69,8 @@ class Switch:
         self._firewall: Firewall | None = None
         self._rules: ruleset.Ruleset | None = None
         self._numbers: dict[str, int] = {}
+        self._sender_rules: SenderRules = {}
+        self._cut = False  # whether some connection is marked as cut
         self._known: int | None = None  # identity of the namespace that the rest here tells of
         self._applied: tuple[NetworkState, tuple[PortState, ...], dict[str, SecurityGroupState]] | None = None
 
@@ -85,8 +89,11 @@ class Switch:
         except BaseException:
             self._known, self._applied, self._rules, self._firewall = None, None, None, None
             raise
-        up = {port.id for port in ports if port.admin_state_up and self._joined(port.id)}
-        return Outcome(up, errors, network.dhcp_port is not None)
+        return Outcome(self.wired(ports), errors, network.dhcp_port is not None)
+
+    def wired(self, ports: tuple[PortState, ...]) -> set[str]:
+        """The enabled ones of these ports whose taps are joined, as last known."""
+        return {port.id for port in ports if port.admin_state_up and self._joined(port.id)}
 
     def _healthy(self) -> bool:
         applied = self._applied
@@ -120,7 +127,7 @@ class Switch:
             self._forwards = observe_forwards(self.namespace, names.TUNNEL) if names.TUNNEL in self._devices else set()
         else:
             namespaces.require_bridge_filter()
-            namespaces.ip_batch(None, [f"netns add {self.namespace}"])
+            namespaces.make(self.namespace)
             self._devices, self._layer3, self._forwards = {}, Layer3(), set()
         with namespaces.inside(self.namespace):
             namespaces.write_sysctls(_SYSCTLS)
@@ -143,7 +150,7 @@ class Switch:
         """Commands for a device's attributes, where they differ; remembers them as done."""
         before = self._devices.get(device.name, Device(device.name))
         wanted = msgspec.structs.replace(
-            device, mac=device.mac.lower() or before.mac, alias=device.alias or before.alias
+            device, mac=names.mac_text(device.mac) if device.mac else before.mac, alias=device.alias or before.alias
         )
         if wanted == before:
             return []
@@ -168,7 +175,7 @@ class Switch:
     def _make_tunnel(self, network: NetworkState) -> None:
         """A tunnel is made only when another node carries the network too."""
         vteps = {vtep for vtep in network.vteps if vtep != self._settings.vtep}
-        remote = {(host.mac, host.vtep) for host in network.hosts if host.vtep and host.vtep in vteps}
+        remote = {(names.mac_text(host.mac), host.vtep) for host in network.hosts if host.vtep and host.vtep in vteps}
         wanted = {(_FLOOD, vtep) for vtep in vteps} | {(mac, vtep) for mac, vtep in remote if vtep}
         if network.kind != "vxlan" or not wanted:
             wanted = set()
@@ -255,15 +262,14 @@ class Switch:
 
     def _filter(self, firewall: Firewall) -> None:
         self._number(firewall.ports)
-        rules = render(firewall, self._numbers)
+        rules = render(firewall, self._numbers, self._sender_rules)
         old, before = self._rules, self._firewall
         namespaces.nft(self.namespace, ruleset.replace(rules) if old is None else ruleset.difference(old, rules))
         self._rules, self._firewall = rules, firewall
         if before is None:
-            if firewall.ports:
-                cuts.enforce(self.namespace, firewall)
-        elif cuts.narrowed(before, firewall) or cuts.widened(before, firewall):
-            cuts.enforce(self.namespace, firewall)
+            self._cut = bool(firewall.ports) and cuts.enforce(self.namespace, firewall)
+        elif cuts.narrowed(before, firewall) or (self._cut and cuts.widened(before, firewall)):
+            self._cut = cuts.enforce(self.namespace, firewall)
 
     def _number(self, ports: tuple[PortState, ...]) -> None:
         wanted = {port.id for port in ports}
@@ -294,7 +300,7 @@ class Switch:
         """Remove the network from this node. Its sockets must be closed before, or the namespace lives on."""
         self._dnsmasq.remove()
         leave_uplink(self._settings, self.id)
-        namespaces.remove(self.namespace)
+        remove_namespace(self.namespace)
         self._known, self._applied, self._rules, self._firewall = None, None, None, None
 
 
@@ -313,4 +319,4 @@ def layer3(network: NetworkState) -> Layer3:
         elif subnet.gateway_ip and net.version == 4 and not any(route[0] == "0.0.0.0/0" for route in routes):
             # for DNS: the forwarders are reached as the guests would
             routes.add(("0.0.0.0/0", subnet.gateway_ip, ""))
-    return Layer3(frozenset(addresses), frozenset(routes))
+    return checked(Layer3(frozenset(addresses), frozenset(routes)))
