@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from pileus.cli.credentials import private
 from pileus.settings import Settings
 
 
@@ -74,17 +75,16 @@ def stop(settings: Settings, seconds: float = 30.0) -> bool:
 
 def remember(settings: Settings) -> None:
     """Write down how the cloud was started, so that later commands need only the state folder."""
-    kept = {"listen": settings.listen, "hypervisor": settings.hypervisor, "endpoint": settings.endpoint}
-    (settings.run / "started.json").write_text(json.dumps(kept))
+    plain = msgspec.structs.replace(settings, admin_password="")
+    private(settings.run / "settings.json", msgspec.json.encode(plain).decode())
 
 
-def remembered(settings: Settings) -> dict[str, Any]:
-    """What `remember` wrote, or nothing."""
+def as_started(settings: Settings) -> Settings:
+    """The settings that the cloud of this state folder was last started with, else those given."""
     try:
-        found: dict[str, Any] = json.loads((settings.run / "started.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found
+        return msgspec.json.decode((settings.run / "settings.json").read_bytes(), type=Settings)
+    except (OSError, msgspec.MsgspecError):
+        return settings
 
 
 def healthy(endpoint: str, seconds: float = 2.0) -> str:

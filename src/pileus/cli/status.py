@@ -15,14 +15,12 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0: it runs and is well; 1: it runs and is not; 3: it does not run."""
-    settings = read_settings(options)
+    settings = running.as_started(read_settings(options))
     pid = running.pid_of(settings)
     if pid is None:
         print(f"The cloud of {settings.state} does not run. Start it: pileus up --state-dir {settings.state}")
         return 3
-    started = running.remembered(settings)
-    endpoint = started.get("endpoint", settings.endpoint)
-    health = running.healthy(endpoint)
-    print(f"The cloud of {settings.state} runs: pid {pid}, {endpoint}, hypervisor {started.get('hypervisor')}")
+    health = running.healthy(f"http://{settings.listen}")
+    print(f"The cloud of {settings.state} runs: pid {pid}, {settings.endpoint}, hypervisor {settings.hypervisor}")
     print(f"Health: {health}")
     return 0 if health == "ok" else 1

@@ -28,12 +28,13 @@ def run(options: argparse.Namespace) -> int:
     """Start; 0 when it was stopped in order, 1 when it could not start."""
     started = time.monotonic()
     settings = read_settings(options)
-    from pileus.node.assemble import Missing, check_host
+    from pileus.node.assemble import Missing, check_host, prepare_host
 
     try:
         check_host(settings)
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o755)
         lock = running.Lock(settings)
+        prepare_host(settings)
     except (Missing, running.AlreadyRunning) as error:
         print(f"pileus up: {error}", file=sys.stderr)
         return 1
@@ -126,14 +127,17 @@ def _in_background(settings: Settings, lock: running.Lock, log_path: str, reader
 
 def summary(settings: Settings, seconds: float) -> str:
     """What a user of DevStack expects at the end."""
-    where = settings.state
     kind = "real guests (qemu)" if settings.hypervisor == "qemu" else "no real guests (fake)"
+    return f"\nThe cloud is up after {seconds:.1f} s: {kind}.\n{where(settings)}"
+
+
+def where(settings: Settings) -> str:
+    """URL, accounts, and how to go on."""
+    state = settings.state
     return "\n".join((
-        "",
-        f"The cloud is up after {seconds:.1f} s: {kind}.",
         f"  Identity:  {settings.endpoint}/identity/v3",
-        f"  Accounts:  admin; its password is in {where}/clouds.yaml",
-        f"  Use it:    export OS_CLIENT_CONFIG_FILE={where}/clouds.yaml OS_CLOUD=pileus-admin; openstack server list",
-        f"             or: . {where}/openrc",
+        f"  Accounts:  admin; its password is in {state}/clouds.yaml",
+        f"  Use it:    export OS_CLIENT_CONFIG_FILE={state}/clouds.yaml OS_CLOUD=pileus-admin; openstack server list",
+        f"             or: . {state}/openrc",
         "  Go on:     pileus status | doctor | down (state is kept) | destroy (all gone)",
     ))

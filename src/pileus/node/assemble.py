@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pwd
 import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from pileus.node.agent import Agent
-from pileus.node.contract import ImageRef, NodeLink
+from pileus.node.contract import Hypervisor, ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
 from pileus.node.net.settings import HostBridge, NetSettings
 from pileus.settings import Settings
 
@@ -48,6 +50,31 @@ def check_host(settings: Settings) -> None:
         )
 
 
+def prepare_host(settings: Settings) -> None:
+    """Make the account that QEMU runs as, if it is missing, and note in the state folder that it was us.
+
+    Raises Missing."""
+    if settings.hypervisor != "qemu":
+        return
+    try:
+        pwd.getpwnam(settings.qemu_user)
+        return
+    except KeyError:
+        pass
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", settings.qemu_user]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Missing(f"The account {settings.qemu_user} could not be made: {done.stderr.strip()}")
+    (settings.state / "made-user").write_text(settings.qemu_user + "\n")
+
+
+def clean_host(settings: Settings) -> None:
+    """Undo `prepare_host`, if it was this cloud that made the account and nothing runs as it any more."""
+    note = settings.state / "made-user"
+    if note.exists():
+        subprocess.run(["userdel", note.read_text().strip()], capture_output=True, check=False)
+
+
 def _which(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
 
@@ -71,19 +98,16 @@ def make_agents(
 
 
 def _fake(settings: Settings, link: NodeLink) -> Agent:
-    from pileus.node.hypervisor.fake import Fake
+    from pileus.node.hypervisor.fake import Fake, FakeSettings
     from pileus.node.net.fake import FakeNetworkDriver
 
     state = settings.state / "nodes" / link.node
-    return Agent(link, Fake(state, link.node), FakeNetworkDriver(), state / "scratch")
+    hypervisor = Fake(FakeSettings(state_dir=state, hostname=link.node))
+    return Agent(link, hypervisor, FakeNetworkDriver(), state / "scratch")
 
 
 def _qemu(settings: Settings, link: NodeLink, local_image: Callable[[ImageRef], Path | None]) -> Agent:
     from pileus.node.guestmetadata import GuestMetadata
-    from pileus.node.hypervisor.qemu import Qemu
-    from pileus.node.hypervisor.qemu.settings import QemuSettings
-    from pileus.node.images.cache import ImageCache
-    from pileus.node.net.bridge import BridgeDriver
 
     agent: Agent | None = None
 
@@ -91,13 +115,34 @@ def _qemu(settings: Settings, link: NodeLink, local_image: Callable[[ImageRef], 
         if agent is not None:
             await agent.network_now()
 
-    network = BridgeDriver(net_settings(settings), GuestMetadata(link), refresh)
-    images = ImageCache(settings.state / "cache", link.image_bytes, local=local_image)
-    hypervisor = Qemu(
-        QemuSettings(state_dir=settings.state, user=settings.qemu_user, accel=settings.accelerator), images, network
-    )
+    hypervisor, network = _drivers(settings, link.image_bytes, GuestMetadata(link), refresh, local_image)
     agent = Agent(link, hypervisor, network, settings.state / "scratch")
     return agent
+
+
+def make_offline(settings: Settings) -> tuple[Hypervisor, NetworkDriver]:
+    """The drivers of a node of real guests without an agent, to look at what is there or to remove it."""
+
+    async def no_bytes(image_id: str) -> AsyncIterator[bytes]:
+        raise NodeFault(f"image {image_id}: there is no controller to fetch it from")
+        yield b""
+
+    return _drivers(settings, no_bytes, lambda place: None, None, lambda image: None)
+
+
+def _drivers(
+    settings: Settings, fetch: Callable[[str], AsyncIterator[bytes]], metadata: MetadataServer,
+    refresh: Callable[[], Awaitable[None]] | None, local_image: Callable[[ImageRef], Path | None],
+) -> tuple[Hypervisor, NetworkDriver]:
+    from pileus.node.hypervisor.qemu import Qemu
+    from pileus.node.hypervisor.qemu.settings import QemuSettings
+    from pileus.node.images.cache import ImageCache
+    from pileus.node.net.bridge import BridgeDriver
+
+    network = BridgeDriver(net_settings(settings), metadata, refresh)
+    images = ImageCache(settings.state / "cache", fetch, local=local_image)
+    options = QemuSettings(state_dir=settings.state, user=settings.qemu_user, accel=settings.accelerator)
+    return Qemu(options, images, network), network
 
 
 def net_settings(settings: Settings) -> NetSettings:
