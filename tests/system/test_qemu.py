@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -30,11 +31,11 @@ from pileus.node.contract import (
     GuestState,
     ImageRef,
     NicSpec,
-    NodeFault,
     ServerSpec,
     VolumeSpec,
 )
-from pileus.node.hypervisor.qemu import Qemu, QemuSettings
+from pileus.node.hypervisor.qemu import Qemu, QemuSettings, accel
+from pileus.node.hypervisor.qemu.settings import account
 
 pytestmark = [
     pytest.mark.system,
@@ -400,3 +401,141 @@ async def _is_killed(world: World, spec: ServerSpec) -> None:
     await until(lambda: world.events == [(spec.id, "crashed")], "no event of the crash", 10)
     state = await world.driver.guest(spec.id)
     assert (state.power, state.pid) == ("crashed", None)
+
+
+def test_what_happens_while_the_agent_is_away(world: World) -> None:
+    asyncio.run(_away(world))
+
+
+async def _away(world: World) -> None:
+    async with running(world):
+        image = world.add_image(GUEST)
+        script = (ConfigDriveFile(path="openstack/latest/user_data", content=b"#!/bin/sh\npoweroff\n"),)
+        leaves = spec_for(image)
+        leaves = msgspec.structs.replace(leaves, config_drive=(*(leaves.config_drive or ())[:1], *script))
+        killed, untouched, half = spec_for(image), spec_for(image), spec_for(image)
+        for spec in (leaves, killed, untouched):
+            await world.driver.build(spec)
+        states = {state.id: state.pid for state in await world.driver.guests()}
+        pid = states[killed.id]
+        assert pid is not None
+        await world.driver.stop()
+
+        os.kill(pid, signal.SIGKILL)
+        files = world.directory / "s" / "instances"
+        (files / half.id).mkdir()  # a build that had hardly begun
+        (files / untouched.id / "disk.tmp").touch()
+        await asyncio.sleep(0.2)
+        await until(lambda: _status(files / leaves.id / "qmp.sock") == "shutdown", "the guest did not shut down")
+
+        await world.driver.start(world.event)
+        await until(lambda: len(world.events) == 2, "events", 5)
+        assert sorted(world.events) == sorted([(leaves.id, "shutdown"), (killed.id, "crashed")])
+        assert {state.id: state.power for state in await world.driver.guests()} == {
+            leaves.id: "shutdown",
+            killed.id: "crashed",
+            untouched.id: "running",
+        }
+        assert (await world.driver.guest(untouched.id)).pid == states[untouched.id]
+        assert not (files / half.id).exists()
+        for spec in (leaves, killed, untouched, half):
+            await world.driver.destroy(spec.id)
+        assert world.pids() == []
+        assert list(files.iterdir()) == []
+
+
+def _status(path: Path) -> str:
+    """What a guest's QEMU says of itself, asked as an agent would."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(5)
+        asking.connect(str(path))
+        stream = asking.makefile("rw")
+        stream.readline()
+        for command in ("qmp_capabilities", "query-status"):
+            stream.write(json.dumps({"execute": command, "id": command}) + "\n")
+            stream.flush()
+            while (answer := json.loads(stream.readline())).get("id") != command:
+                pass
+        return str(answer["return"]["status"])
+
+
+def test_disks_are_made_anew_grown_and_rescued(world: World) -> None:
+    asyncio.run(_disks(world))
+
+
+async def _disks(world: World) -> None:
+    async with running(world):
+        image = world.add_image(GUEST)
+        spec = spec_for(image, memory_mib=128)
+        console = Console(world, spec.id)
+        driver = world.driver
+        await driver.build(spec)
+        await console.says(r"tick 1 ")
+        copy = world.directory / "copy.qcow2"
+        await driver.snapshot(spec.id, copy)
+        with pytest.raises(NodeFault, match="hw_qemu_guest_agent"):
+            await driver.set_password(spec.id, "root", "x")
+        with pytest.raises(NodeFault, match="stopped"):
+            await driver.resize(msgspec.structs.replace(spec, vcpus=2))
+
+        # Rescued with what was copied from it while it ran: the copy boots, and knows its past.
+        rescue = msgspec.structs.replace(spec, rescue_image=world.add_image(copy))
+        console.forget()
+        await driver.rescue(rescue)
+        await console.says("login:")
+        assert (await driver.diagnostics(spec.id))["num_disks"] == 3
+        await driver.unrescue(spec)
+        assert not (console.path.parent / "disk.rescue").exists()
+
+        await driver.power_off(spec.id, 0)
+        larger = msgspec.structs.replace(spec, root_gib=2, ephemeral_gib=1, swap_mib=16, vcpus=2)
+        assert (await driver.resize(larger)).vcpus == 2
+        disk = console.path.parent / "disk"
+        found = json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", str(disk)]))
+        assert found["virtual-size"] == 2 << 30
+        await driver.power_off(spec.id, 0)
+        with pytest.raises(NodeFault, match="shrink"):
+            await driver.resize(spec)
+
+        before = disk.stat().st_ino
+        await driver.rebuild(spec)
+        assert disk.stat().st_ino != before
+        await console.says(r"tick 1 ")  # user-data ran again, so it is a first boot
+        await driver.destroy(spec.id)
+
+
+def test_a_build_that_fails_leaves_nothing(world: World) -> None:
+    asyncio.run(_fails(world))
+
+
+async def _fails(world: World) -> None:
+    async with running(world):
+        image = world.add_image(GUEST)
+        too_small = msgspec.structs.replace(image, virtual_size=5 << 30)
+        absent = {"driver": "raw", "file": {"driver": "file", "filename": "/nowhere"}}
+        lost = VolumeSpec(attachment_id="a", volume_id="v", device="vdb", connection=absent)
+        for spec, why in (
+            (spec_for(too_small), "larger flavor"),
+            (spec_for(image, image_properties={"hw_vif_model": "x", "hw_disk_bus": "x"}), "hw_disk_bus"),
+            (spec_for(image, volumes=(lost,), nics=(nic(),)), "volume v could not be opened"),
+            (spec_for(image, memory_mib=1 << 30), "QEMU did not start"),
+        ):
+            with pytest.raises(NodeFault, match=why):
+                await world.driver.build(spec)
+            assert world.pids() == []
+            assert list((world.directory / "s" / "instances").iterdir()) == []
+            assert world.taps.open == set()
+        with pytest.raises(GuestGone):
+            await world.driver.pause("unknown")
+        await world.driver.destroy("unknown")
+
+
+def test_the_probe_runs_where_guests_run(world: World) -> None:
+    settings = QemuSettings(state_dir=world.directory)
+    assert accel.probe(settings, account("pileus-qemu"), "tcg") == ""
+    why = accel.probe(settings, account("pileus-qemu"), "kvm")
+    assert accel.choose(settings, account("pileus-qemu")) == ("tcg" if why else "kvm")
+    if why:
+        insists = msgspec.structs.replace(settings, accel="kvm")
+        with pytest.raises(NodeFault, match="do not run under KVM"):
+            accel.choose(insists, account("pileus-qemu"))

@@ -54,4 +54,5 @@ def read(path: Path, lines: int | None, limit: int) -> bytes:
         os.close(fd)
     if lines is None:
         return data
-    return b"".join(data.splitlines(keepends=True)[-lines:]) if lines > 0 else b""
+    # As Nova counts: what follows the last line break is a line.
+    return b"\n".join(data.split(b"\n")[-lines:]) if lines > 0 else b""

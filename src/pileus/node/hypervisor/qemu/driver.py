@@ -172,7 +172,7 @@ class Qemu:
         guest.files.config.unlink(missing_ok=True)
         await guest.start(bases)
 
-    async def power_off(self, server_id: str, timeout: float) -> GuestState:  # noqa: ASYNC109 (the contract says so)
+    async def power_off(self, server_id: str, timeout: float) -> GuestState:
         async with self._locked(server_id) as guest:
             if guest.running:
                 await self._power_down(guest, timeout)
@@ -188,7 +188,7 @@ class Qemu:
                 await guest.shut_down(within)
         await guest.end("shutdown", keep_taps=keep_taps)
 
-    async def reboot(self, spec: ServerSpec, hard: bool, timeout: float) -> GuestState:  # noqa: ASYNC109 (the contract says so)
+    async def reboot(self, spec: ServerSpec, hard: bool, timeout: float) -> GuestState:
         """Soft asks the guest and waits; one that does not shut down is rebooted hard, as Nova does it."""
         async with self._locked(spec.id) as guest:
             if guest.running:
