@@ -218,6 +218,11 @@ def test_password_of_the_config_drive_logs_in_and_another_does_not(guest: Guest)
     assert not guest.password_login("")
 
 
+def test_password_is_left_nowhere_that_others_can_read(guest: Guest) -> None:
+    found = guest.run("grep -rslF 'p/a$s' /run /var /etc /tmp /home /root 2>/dev/null || echo none")
+    assert found == "none"
+
+
 def test_root_file_system_fills_the_disk(guest: Guest) -> None:
     wait_for("the resize", lambda: int(guest.run("df -m / | awk 'END {print $2}'")) > 900, 20)
 

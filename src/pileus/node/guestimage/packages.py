@@ -97,6 +97,28 @@ def download(packages: Iterable[Package], folder: Path) -> dict[str, Path]:
     return {package.name: folder / package.file for package in wanted}
 
 
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name.removeprefix("./")
+    if ".." in path.parts or not path.is_relative_to(folder):
+        raise BuildError(f"the path {name} in a package leads out of it")
+    return path
+
+
+def _write_member(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    path = _inside(into, member.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if member.issym():
+        path.unlink(missing_ok=True)
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        path.write_bytes(_inside(into, member.linkname).read_bytes())
+        path.chmod(member.mode & 0o777)
+    elif (content := archive.extractfile(member)) is not None:
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file, 1024 * 1024)
+        path.chmod(member.mode & 0o777)
+
+
 def unpack(deb: Path, into: Path, wanted: Callable[[str], bool]) -> None:
     """Writes those files of a .deb whose path ("usr/bin/sudo") is wanted below `into`; links inside are kept.
 
@@ -107,11 +129,8 @@ def unpack(deb: Path, into: Path, wanted: Callable[[str], bool]) -> None:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 for member in archive:
-                    member.name = member.name.removeprefix("./")
-                    if not member.isdir() and wanted(member.name):
-                        archive.extract(member, into, set_attrs=False, filter="tar")
-                        if member.isfile():
-                            (into / member.name).chmod(member.mode & 0o777)
+                    if not member.isdir() and wanted(member.name.removeprefix("./")):
+                        _write_member(archive, member, into)
         except tarfile.TarError as error:
             process.kill()
             raise BuildError(f"{deb.name} cannot be unpacked: {error}; delete it and build again") from error

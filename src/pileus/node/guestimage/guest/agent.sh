@@ -1,6 +1,7 @@
 #!/bin/sh
 # A small QEMU guest agent on the virtio port org.qemu.guest_agent.0: the commands that a cloud needs.
 export PATH=/usr/bin
+umask 077
 for port in /sys/class/virtio-ports/*; do
     [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] && device=/dev/${port##*/}
 done

@@ -7,7 +7,8 @@ url=http://169.254.169.254
 lib=/usr/lib/pileus
 state=/var/lib/pileus
 data=/run/pileus/data
-meta=/run/pileus/meta
+# The password is in there: the folder is for root alone.
+meta=$data/flat
 say() { echo "pileus: $*" >/dev/console; echo "pileus: $*" >/dev/tty1; }
 get() { timeout 4 wget -q -O "$2" "$url/$1" 2>/dev/null || { rm -f "$2"; return 1; }; }
 stage() { [ -z "$trace" ] || { read -r now _ </proc/uptime; echo "pileus: $now $1" >/dev/console; }; }
@@ -173,6 +174,7 @@ early_attempt() {
     tries=0
     while nics && ! leased && [ $tries -lt 40 ]; do
         sleep 0.1
+        [ -b /dev/sr0 ] && from_config_drive && return
         tries=$((tries + 1))
     done
     leased && from_network
@@ -182,7 +184,10 @@ late_attempts() {
     tries=0
     while [ $tries -lt 120 ]; do
         sleep 3
-        leased && from_network && apply && return
+        if from_config_drive || { leased && from_network; }; then
+            apply
+            return
+        fi
         tries=$((tries + 1))
     done
     say "no metadata was found, on a config drive or at $url"

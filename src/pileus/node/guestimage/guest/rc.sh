@@ -27,6 +27,9 @@ modprobe -a -q virtio_net
 add_nics
 stage "network interfaces"
 modprobe -a -q evdev button $(cat /sys/bus/pci/devices/*/modalias /sys/bus/virtio/devices/*/modalias | sort -u)
+# SCSI and IDE buses are searched in the background: with these there, what is found later gets its driver.
+set -- /sys/class/scsi_host/*
+[ -e "$1" ] && modprobe -a -q sd_mod sr_mod
 acpid -l /dev/null
 # The watch begins after the boot's own flood of events; what came meanwhile is found by looking again.
 uevent $lib/hotplug &
