@@ -29,7 +29,13 @@ def new_id() -> str:
 def command(namespace: str | None, words: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
     with namespaces.inside(namespace):
         return subprocess.run(
-            ["sh", "-c", words], capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+            ["sh", "-c", words],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
 
 
@@ -37,17 +43,6 @@ def must(namespace: str | None, words: str) -> str:
     done = command(namespace, words)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def metadata(identity: str) -> Any:
-    """Answers with the id that it was made for and the client's address."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        body = f"{identity} {scope['client'][0]} {scope['path']}".encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-        await send({"type": "http.response.body", "body": body})
-
-    return app
 
 
 class Node:
@@ -71,7 +66,7 @@ class Node:
         )
         self.state = NodeNetwork(revision=0)
         self.guests: list[Guest] = []
-        self.refreshed = 0
+        self.asked: list[str] = []
         self.begin()
 
     def begin(self) -> None:
@@ -89,12 +84,23 @@ class Node:
         self.driver = self.do(self._make)
         self.do(self.driver.start)
 
+    def metadata(self, identity: str) -> Any:
+        """Answers with the id that it was made for, the client's address and the path."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            self.asked.append(scope["path"])
+            body = f"{identity} {scope['client'][0]} {scope['path']}".encode()
+            headers = [(b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+        return app
+
     async def _make(self) -> BridgeDriver:
         async def refresh() -> None:
-            self.refreshed += 1
             await self.driver.apply(self.state)
 
-        return BridgeDriver(self.settings, metadata, refresh)
+        return BridgeDriver(self.settings, self.metadata, refresh)
 
     def do(self, function: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         return asyncio.run_coroutine_threadsafe(function(*arguments), self.loop).result(60)

@@ -7,13 +7,14 @@ import os
 import secrets
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from net_bench import Guest, Listener, Node, Talk, Wire, connects, must, new_id, seen_as
+from net_bench import Guest, Listener, Node, Talk, Wire, command, connects, must, new_id, seen_as
 
 from pileus.node.contract import (
     FloatingState,
@@ -29,10 +30,12 @@ from pileus.node.contract import (
     SecurityGroupState,
     SubnetState,
 )
+from pileus.node.guestimage import cached
 from pileus.node.net import names, namespaces
 
 pytestmark = pytest.mark.system
 replace = msgspec.structs.replace
+CACHE = Path(os.environ.get("PILEUS_TEST_CACHE", Path(__file__).parents[2] / ".cache"))
 
 
 def mac() -> str:
@@ -316,6 +319,42 @@ def test_tap_speaks_and_is_filtered(node: Node) -> None:
         assert not asks("10.0.0.12")
     finally:
         os.close(tap)
+
+
+def test_real_guest_gets_lease_and_metadata_and_is_reached(node: Node, tmp_path: Path) -> None:
+    node.world()
+    out, red = public(), network()
+    ssh = group(rule("ingress", protocol="tcp", port_min=22, port_max=22))
+    one, two = port(red, "10.0.0.11", groups=(ssh,)), port(red, "10.0.0.12")
+    floating = FloatingState(id=new_id(), floating_ip="172.24.4.60", fixed_ip="10.0.0.11", port_id=one.id)
+    router = RouterState(
+        id=new_id(), gateway=leg(out, "172.24.4.50/24"), gateway_nexthops=("172.24.4.1",),
+        interfaces=(leg(red, "10.0.0.1/24"),), floating_ips=(floating,),
+    )  # fmt: skip
+    assert node.apply(wanted(out, hosted(red, one, two), one, two, ssh, OPEN, router)).errors == {}
+    b = node.guest(two)
+    tap = node.do(node.driver.open_tap, NicSpec(port_id=one.id, network_id=red.id, mac=one.mac))
+    qemu = subprocess.Popen(
+        [
+            "qemu-system-x86_64", "-accel", "tcg,tb-size=32", "-m", "128", "-nodefaults", "-display", "none",
+            "-serial", f"file:{tmp_path / 'console'}", "-snapshot", "-drive", f"file={cached(CACHE)},if=virtio",
+            "-netdev", f"tap,id=n0,fd={tap}", "-device", f"virtio-net-pci,netdev=n0,mac={one.mac}",
+        ],
+        pass_fds=[tap],
+    )  # fmt: skip
+    os.close(tap)
+    try:
+        assert set(node.apply().ports_up) == {one.id, two.id}
+        b.dhcp()
+        deadline = time.monotonic() + 60
+        while "SSH-2.0" not in command(node.outside, "timeout 1 busybox nc 172.24.4.60 22 < /dev/null").stdout:
+            assert time.monotonic() < deadline, (tmp_path / "console").read_text()[-2000:]
+        assert "SSH-2.0" in b.run("timeout 1 busybox nc 10.0.0.11 22 < /dev/null").stdout
+        assert not b.pings("10.0.0.11")
+        assert any(path.startswith("/openstack") for path in node.asked)
+    finally:
+        qemu.kill()
+        qemu.wait()
 
 
 def test_port_down_carries_nothing(node: Node) -> None:

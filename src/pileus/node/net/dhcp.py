@@ -50,7 +50,7 @@ def render(network: NetworkState, settings: NetSettings, folder: Path) -> DhcpFi
     extra = [line for host in network.hosts for line in _host_options(host, problems)]
     return DhcpFiles(
         config="\n".join(_config(network, settings, folder)) + "\n",
-        hosts="".join(line + "\n" for host in network.hosts for line in _hosts(network, host)),
+        hosts="".join(line + "\n" for line in _hosts(network)),
         options="".join(line + "\n" for line in [*plain, *extra]),
         plain_options="".join(line + "\n" for line in plain),
         addresses="".join(line + "\n" for host in network.hosts for line in _name_lines(network, host)),
@@ -123,14 +123,15 @@ def _name_lines(network: NetworkState, host: HostEntry) -> Iterator[str]:
         yield f"{_plain(ip)} {' '.join(_names(network, host, ip))}"
 
 
-def _hosts(network: NetworkState, host: HostEntry) -> Iterator[str]:
+def _hosts(network: NetworkState) -> Iterator[str]:
     """One line an address: dnsmasq takes the one that fits the subnet it is asked in."""
     ranges = [ipaddress.ip_network(subnet.cidr) for subnet in network.subnets if served(subnet)]
-    for text in host.ips:
-        address = ipaddress.ip_address(text)
-        if any(address in net for net in ranges):
-            shown = f"[{address}]" if address.version == 6 else str(address)
-            yield f"{names.mac_text(host.mac)},set:port-{host.port_id},{shown},{_hostname(host, text)}"
+    for host in network.hosts:
+        for address in map(ipaddress.ip_address, host.ips):
+            if any(address in net for net in ranges):
+                shown = f"[{address}]" if address.version == 6 else str(address)
+                mac = names.mac_text(host.mac)
+                yield f"{mac},set:port-{host.port_id},{shown},{_hostname(host, str(address))}"
 
 
 def _server(network: NetworkState, subnet: SubnetState) -> str | None:
