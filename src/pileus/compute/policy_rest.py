@@ -48,8 +48,6 @@ REST_RULES: dict[str, str] = {
     # proxies of other services, up to 2.35
     **_rules("os-tenant-networks", _READER, "list", "show"),
     **_rules("os-networks", _READER, "list", "show"),
-    **_rules("images", _READER, "list", "show"),
-    **_rules("images", _MEMBER, "update", "delete"),
     **_rules("os-security-groups", _READER, "get", "show"),
     **_rules("os-security-groups", _MEMBER, "create", "update", "delete", "rule:create", "rule:delete"),
     "os_compute_api:os-floating-ip-pools": "@",

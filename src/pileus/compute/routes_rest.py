@@ -4,28 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from pileus.compute import extensions, extra_specs, flavor_access, flavors
+from pileus.compute import (
+    aggregates,
+    availability_zones,
+    extensions,
+    external_events,
+    extra_specs,
+    flavor_access,
+    flavors,
+    hosts,
+    hypervisors,
+    keypairs,
+    limits,
+    migrations,
+    quotas,
+    server_groups,
+    services,
+    tenant_usage,
+)
 from pileus.compute import schemas_rest as s
 from pileus.web.routes import ANY_VERSION, AUTHENTICATED, Handler, Route
 from pileus.web.schemas import Query
 from pileus.web.versions import Version
 
 _V = "/v2.1"
-_LAST_PROXY: Version = (2, 35)
 _P = "os_compute_api:"
+_PROXY: Version = (2, 35)
+"""The last version that has proxies of other services."""
 
 
 def _get(
     path: str, handler: Handler, rule: str, query: type[Query] = s.NoQuery, *,
-    since: Version = (0, 0), until: Version = ANY_VERSION,
+    since: Version = (0, 0), until: Version = ANY_VERSION, method: str = "GET", status: int = 200, **more: Any,
 ) -> tuple[Route, ...]:
-    """A GET that ignores unknown query parameters up to 2.74 and refuses them from 2.75 on."""
+    """Rows that ignore unknown query parameters up to 2.74 and refuse them from 2.75 on."""
     rows = []
     if since < (2, 75):
-        rows.append(Route("GET", _V + path, handler, rule, query=query, since=since, until=min(until, (2, 74))))
+        old = min(until, (2, 74))
+        rows.append(Route(method, _V + path, handler, rule, status, query=query, since=since, until=old, **more))
     if until > (2, 74):
+        new = max(since, (2, 75))
         rows.append(Route(
-            "GET", _V + path, handler, rule, query=s.strict(query), since=max(since, (2, 75)), until=until
+            method, _V + path, handler, rule, status, query=s.strict(query), since=new, until=until, **more
         ))
     return tuple(rows)
 
@@ -54,9 +74,83 @@ _FLAVORS = (
     _do("POST", "/flavors/{flavor_id}/action", flavor_access.act, _P + "os-flavor-access", body=s.FlavorAction),
 )
 
-_EXTENSIONS = (
+_KEYS = "/os-keypairs"
+_KEYPAIRS = (
+    _do("GET", _KEYS, keypairs.index, AUTHENTICATED, until=(2, 9)),
+    *_get(_KEYS, keypairs.index, AUTHENTICATED, s.KeypairUser, since=(2, 10), until=(2, 34)),
+    *_get(_KEYS, keypairs.index, AUTHENTICATED, s.KeypairQuery, since=(2, 35)),
+    _do("POST", _KEYS, keypairs.create, AUTHENTICATED, body=s.KeypairNewBody, until=(2, 1)),
+    _do("POST", _KEYS, keypairs.create, AUTHENTICATED, 201, body=s.KeypairNewBody, since=(2, 2)),
+    _do("GET", _KEYS + "/{name}", keypairs.show, AUTHENTICATED, until=(2, 9)),
+    *_get(_KEYS + "/{name}", keypairs.show, AUTHENTICATED, s.KeypairUser, since=(2, 10)),
+    _do("DELETE", _KEYS + "/{name}", keypairs.delete, AUTHENTICATED, 202, until=(2, 1)),
+    _do("DELETE", _KEYS + "/{name}", keypairs.delete, AUTHENTICATED, 204, since=(2, 2), until=(2, 9)),
+    *_get(_KEYS + "/{name}", keypairs.delete, AUTHENTICATED, s.KeypairUser, since=(2, 10), method="DELETE",
+          status=204),
+)
+
+_GROUP = "/os-server-groups/{group_id}"
+_SETS = "/os-quota-sets/{project_id}"
+_PROJECTS = (
+    *_get("/os-server-groups", server_groups.index, _P + "os-server-groups:index", s.GroupQuery),
+    _do("POST", "/os-server-groups", server_groups.create, _P + "os-server-groups:create", body=s.GroupNewBody),
+    _do("GET", _GROUP, server_groups.show, AUTHENTICATED),
+    _do("DELETE", _GROUP, server_groups.delete, AUTHENTICATED, 204),
+    *_get("/limits", limits.index, _P + "limits", s.LimitsQuery),
+    *_get(_SETS, quotas.show, AUTHENTICATED, s.UserQuery),
+    *_get(_SETS + "/detail", quotas.detail, AUTHENTICATED, s.UserQuery),
+    _do("GET", _SETS + "/defaults", quotas.show_defaults, _P + "os-quota-sets:defaults"),
+    *_get(_SETS, quotas.update, _P + "os-quota-sets:update", s.UserQuery, method="PUT", body=s.QuotaChangeBody),
+    *_get(_SETS, quotas.delete, _P + "os-quota-sets:delete", s.UserQuery, method="DELETE", status=202),
+    _do("GET", "/os-quota-class-sets/{name}", quotas.show_class, _P + "os-quota-class-sets:show"),
+    _do("PUT", "/os-quota-class-sets/{name}", quotas.update_class, _P + "os-quota-class-sets:update",
+        body=s.QuotaClassChangeBody),
+    *_get("/os-simple-tenant-usage", tenant_usage.index, _P + "os-simple-tenant-usage:list", s.UsageQuery),
+    *_get("/os-simple-tenant-usage/{project_id}", tenant_usage.show, AUTHENTICATED, s.UsageQuery),
+)
+
+_SERVICE = "/os-services/{service_id}"
+_HYPER = "/os-hypervisors"
+_H = _P + "os-hypervisors:"
+_CLOUD = (
+    *_get("/os-services", services.index, _P + "os-services:list", s.ServiceQuery),
+    _do("PUT", _SERVICE, services.update_old, _P + "os-services:update", body=s.ServiceOldChange, until=(2, 52)),
+    _do("PUT", _SERVICE, services.update, _P + "os-services:update", body=s.ServiceChange, since=(2, 53)),
+    _do("DELETE", _SERVICE, services.delete, _P + "os-services:delete", 204),
+    _do("GET", _HYPER, hypervisors.index, _H + "list", until=(2, 32)),
+    *_get(_HYPER, hypervisors.index, _H + "list", s.Paged, since=(2, 33), until=(2, 52)),
+    *_get(_HYPER, hypervisors.index, _H + "list", s.HypervisorQuery, since=(2, 53)),
+    _do("GET", _HYPER + "/detail", hypervisors.detail, _H + "list-detail", until=(2, 32)),
+    *_get(_HYPER + "/detail", hypervisors.detail, _H + "list-detail", s.Paged, since=(2, 33), until=(2, 52)),
+    *_get(_HYPER + "/detail", hypervisors.detail, _H + "list-detail", s.HypervisorQuery, since=(2, 53)),
+    _do("GET", _HYPER + "/statistics", hypervisors.statistics, _H + "statistics", until=(2, 87)),
+    _do("GET", _HYPER + "/{hypervisor_id}", hypervisors.show, _H + "show", until=(2, 52)),
+    *_get(_HYPER + "/{hypervisor_id}", hypervisors.show, _H + "show", s.HypervisorOne, since=(2, 53)),
+    _do("GET", _HYPER + "/{hypervisor_id}/uptime", hypervisors.uptime, _H + "uptime", until=(2, 87)),
+    _do("GET", _HYPER + "/{hypervisor_id}/search", hypervisors.search, _H + "search", until=(2, 52)),
+    _do("GET", _HYPER + "/{hypervisor_id}/servers", hypervisors.servers, _H + "servers", until=(2, 52)),
+    _do("GET", "/os-aggregates", aggregates.index, _P + "os-aggregates:index"),
+    _do("POST", "/os-aggregates", aggregates.create, _P + "os-aggregates:create", body=s.AggregateNewBody),
+    _do("GET", "/os-aggregates/{aggregate_id}", aggregates.show, _P + "os-aggregates:show"),
+    _do("PUT", "/os-aggregates/{aggregate_id}", aggregates.update, _P + "os-aggregates:update",
+        body=s.AggregateChangeBody),
+    _do("DELETE", "/os-aggregates/{aggregate_id}", aggregates.delete, _P + "os-aggregates:delete"),
+    _do("POST", "/os-aggregates/{aggregate_id}/action", aggregates.act, AUTHENTICATED, body=s.AggregateAction),
+    _do("GET", "/os-availability-zone", availability_zones.index, _P + "os-availability-zone:list"),
+    _do("GET", "/os-availability-zone/detail", availability_zones.detail, _P + "os-availability-zone:detail"),
+    *_get("/os-hosts", hosts.index, _P + "os-hosts:list", s.HostQuery, until=(2, 42)),
+    _do("GET", "/os-hosts/{host}", hosts.show, _P + "os-hosts:show", until=(2, 42)),
+    _do("PUT", "/os-hosts/{host}", hosts.update, _P + "os-hosts:update", body=s.HostChange, until=(2, 42)),
+    *_get("/os-migrations", migrations.index, _P + "os-migrations:index", s.MigrationQuery, until=(2, 58)),
+    *_get("/os-migrations", migrations.index, _P + "os-migrations:index", s.MigrationQuery59, since=(2, 59),
+          until=(2, 65)),
+    *_get("/os-migrations", migrations.index, _P + "os-migrations:index", s.MigrationQuery66, since=(2, 66),
+          until=(2, 79)),
+    *_get("/os-migrations", migrations.index, _P + "os-migrations:index", s.MigrationQuery80, since=(2, 80)),
+    _do("POST", "/os-server-external-events", external_events.create, _P + "os-server-external-events:create",
+        body=s.ExternalEventsBody),
     _do("GET", "/extensions", extensions.index, _P + "extensions"),
     _do("GET", "/extensions/{alias}", extensions.show, _P + "extensions"),
 )
 
-REST_ROUTES: tuple[Route, ...] = (*_FLAVORS, *_EXTENSIONS)
+REST_ROUTES: tuple[Route, ...] = (*_FLAVORS, *_KEYPAIRS, *_PROJECTS, *_CLOUD)

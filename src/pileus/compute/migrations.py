@@ -1,0 +1,78 @@
+"""Migrations: servers that moved or changed their size, for administrators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.compute.schemas_rest import MigrationQuery
+from pileus.compute.tables import migration
+from pileus.compute.views_rest import links, more, page_size, when
+from pileus.web.call import Call
+from pileus.web.errors import BadRequest
+from pileus.web.views import Field, View
+from pileus.world import parse_iso
+
+_VIEW = View(
+    "id", Field("uuid", since=(2, 59)), Field("instance_uuid", "server_id"), "status",
+    Field("migration_type", "kind", since=(2, 23)),
+    Field("source_compute", "source"), Field("source_node", "source"), Field("dest_compute", "dest"),
+    Field("dest_node", "dest"), Field("dest_host", lambda row: None),
+    Field("old_instance_type_id", "old_flavor"), Field("new_instance_type_id", "new_flavor"),
+    Field("created_at", lambda row: when(row.created)), Field("updated_at", lambda row: when(row.updated)),
+    Field("user_id", since=(2, 80)), Field("project_id", since=(2, 80)),
+)
+_MOVING = ("queued", "preparing", "running", "post-migrating", "accepted", "pre-migrating", "migrating")
+
+
+def index(call: Call) -> dict[str, Any]:
+    """GET /os-migrations: 200."""
+    query: MigrationQuery = call.query
+    pages = call.version is not None and call.version >= (2, 59)
+    statement = sa.select(migration).where(*_filters(query)).order_by(migration.c.id.desc())
+    size = page_size(query.limit) if pages else None
+    if size is not None:
+        statement = statement.limit(size)
+    if pages and query.marker is not None:
+        at = call.tx.scalar(sa.select(migration.c.id).where(migration.c.uuid == query.marker))
+        if at is None:
+            raise BadRequest(f"Marker {query.marker} could not be found.")
+        statement = statement.where(migration.c.id < at)
+    rows = call.tx.all(statement)
+    items = _VIEW.render_all(rows, call.version)
+    if call.version is not None and call.version >= (2, 23):
+        for item, row in zip(items, rows, strict=True):
+            if row.kind == "live-migration" and row.status in _MOVING:
+                item["links"] = links(call, f"servers/{row.server_id}/migrations", row.id)
+    reply: dict[str, Any] = {"migrations": items}
+    return reply | more(call, "migrations", len(rows), size, rows[-1].uuid) if size and rows else reply
+
+
+def _filters(query: MigrationQuery) -> list[sa.ColumnElement[bool]]:
+    columns = {
+        "instance_uuid": migration.c.server_id, "migration_type": migration.c.kind, "status": migration.c.status,
+        "source_compute": migration.c.source, "user_id": migration.c.user_id, "project_id": migration.c.project_id,
+    }
+    wanted: list[sa.ColumnElement[bool]] = []
+    for name, column in columns.items():
+        value = getattr(query, name, None)
+        if value is not None:
+            wanted.append(column == value)
+    if query.host is not None:
+        wanted.append(sa.or_(migration.c.source == query.host, migration.c.dest == query.host))
+    since, before = getattr(query, "changes_since", None), getattr(query, "changes_before", None)
+    if since is not None:
+        wanted.append(migration.c.updated >= _moment(since, "changes-since"))
+    if before is not None:
+        wanted.append(migration.c.updated <= _moment(before, "changes-before"))
+        if since is not None and _moment(since, "changes-since") > _moment(before, "changes-before"):
+            raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
+    return wanted
+
+
+def _moment(text: str, name: str) -> float:
+    try:
+        return parse_iso(text)
+    except (ValueError, OverflowError):
+        raise BadRequest(f"Invalid input: {name} '{text}' is not an ISO 8601 time.") from None
