@@ -1,0 +1,141 @@
+"""Clouds to measure: started as a user starts them, destroyed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from benchmarks.client import Http
+
+PASSWORD = "measured"
+_PILEUS = [sys.executable, "-m", "pileus.cli.main"]
+
+
+class Lab:
+    """A running cloud of its own."""
+
+    def __init__(self, state: Path, port: int, hypervisor: str, options: dict[str, str]) -> None:
+        self.state, self.port, self.hypervisor, self.options = state, port, hypervisor, options
+        self.base = f"http://127.0.0.1:{port}"
+        self.http = Http(self.base)
+        self.token = ""
+        self.project_id = ""
+
+    def up(self) -> float:
+        """Start; seconds from the start of the process until it says that all APIs answer."""
+        words = [*_PILEUS, "up", "-d", "--state-dir", str(self.state), "--hypervisor", self.hypervisor]
+        settings = {"listen": f"127.0.0.1:{self.port}", **self.options}
+        environment = {**os.environ, "PILEUS_ADMIN_PASSWORD": PASSWORD}
+        for name, value in settings.items():
+            words += ["--set", f"{name}={value}"]
+        began = time.perf_counter()
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return time.perf_counter() - began
+
+    def down(self) -> None:
+        """Stop, keeping the state."""
+        subprocess.run([*_PILEUS, "down", "--state-dir", str(self.state)], capture_output=True, check=True)
+
+    def destroy(self) -> None:
+        """Remove all of it."""
+        subprocess.run([*_PILEUS, "destroy", "--state-dir", str(self.state)], capture_output=True, check=False)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """The cloud's process."""
+        return int((self.state / "run" / "pileus.pid").read_text())
+
+    async def login(self) -> None:
+        """Become admin."""
+        answer = await self.http.ok("POST", "/identity/v3/auth/tokens", body=self.credentials())
+        self.token = answer.headers["x-subject-token"]
+        self.project_id = answer.json()["token"]["project"]["id"]
+
+    @staticmethod
+    def credentials() -> object:
+        """The body that logs admin in."""
+        user = {"name": "admin", "domain": {"id": "default"}, "password": PASSWORD}
+        return {"auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": {"name": "admin", "domain": {"id": "default"}}},
+        }}
+
+
+@contextlib.contextmanager
+def lab(hypervisor: str = "fake", **options: str) -> Iterator[Lab]:
+    """A cloud that is not started yet; destroyed at the end."""
+    state = Path(tempfile.mkdtemp(prefix="pileus-bench-", dir="/var/tmp"))
+    state.chmod(0o755)
+    one = Lab(state, free_port(), hypervisor, options)
+    try:
+        yield one
+    finally:
+        one.destroy()
+
+
+@contextlib.asynccontextmanager
+async def running(hypervisor: str = "fake", **options: str) -> AsyncIterator[Lab]:
+    """A started cloud with admin logged in."""
+    with lab(hypervisor, **options) as one:
+        one.up()
+        await one.login()
+        yield one
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[Http]:
+    """An ASGI "hello" on the same server software, in a process of its own."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare", str(port)])
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
+                break
+            time.sleep(0.05)
+        yield Http(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def pss(pid: int) -> float:
+    """Proportional memory of a process and all below it, in MB (10^6 bytes)."""
+    total = 0
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    return total * 1024 / 1e6
+
+
+def _family(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text()
+                children.setdefault(int(stat[stat.rindex(")") + 2 :].split()[1]), []).append(int(entry.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found
