@@ -155,6 +155,14 @@ class Guest:
         must(self.namespace, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad; "
              "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set lo up; ip link set eth0 up")
 
+    def carried(self) -> None:
+        """Wait until the bridge forwards for the port: the kernel tells it of the carrier a little later."""
+        deadline = time.monotonic() + 5
+        name = names.tap(self.port.id)
+        while "state forwarding" not in must(self.network, f"bridge link show dev {name}"):
+            assert time.monotonic() < deadline, f"{name} does not forward"
+            time.sleep(0.02)
+
     def static(self, gateway: str | None = None, gateway6: str | None = None) -> Guest:
         for ip in self.port.ips:
             must(self.namespace, f"ip addr add {ip}/{64 if ':' in ip else 24} dev eth0" + (" nodad" * (":" in ip)))

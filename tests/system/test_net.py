@@ -103,6 +103,8 @@ def start(node: Node, *things: object) -> list[Guest]:
     ports = [thing for thing in things if isinstance(thing, PortState)]
     guests = [node.guest(each) for each in ports]
     assert set(node.apply().ports_up) == {each.id for each in ports if each.admin_state_up}
+    for guest in guests:
+        guest.carried()
     return guests
 
 
@@ -495,7 +497,7 @@ def test_restart_keeps_traffic_and_adopts_all(node: Node) -> None:
     a, b = start(node, net, one, two, ssh)
     a.dhcp()
     b.dhcp()
-    dnsmasq = (node.settings.state_dir / "dhcp" / a.network / "pid").read_text()
+    dnsmasq = (node.settings.dhcp_dir / a.network / "pid").read_text()
     with a.listen(22):
         talk = Talk(b.namespace, "10.0.0.11", 22)
         assert talk.says()
@@ -508,7 +510,7 @@ def test_restart_keeps_traffic_and_adopts_all(node: Node) -> None:
         assert set(report.ports_up) == {one.id, two.id}
         assert talk.says()
         talk.close()
-        assert (node.settings.state_dir / "dhcp" / a.network / "pid").read_text() == dnsmasq
+        assert (node.settings.dhcp_dir / a.network / "pid").read_text() == dnsmasq
         assert b.connects("10.0.0.11", 22)
         assert not b.pings("10.0.0.11")
         assert "10.0.0.11" in a.dhcp()
@@ -520,7 +522,7 @@ def test_killed_dhcp_server_and_lost_namespace_come_back(node: Node) -> None:
     one = port(net, "10.0.0.11")
     net = hosted(net, one)
     (a,) = start(node, net, one, OPEN)
-    os.kill(int((node.settings.state_dir / "dhcp" / a.network / "pid").read_text()), 9)
+    os.kill(int((node.settings.dhcp_dir / a.network / "pid").read_text()), 9)
     time.sleep(0.1)
     assert node.apply().errors == {}
     assert "10.0.0.11" in a.dhcp()
@@ -622,7 +624,8 @@ def test_teardown_leaves_the_host_as_it_was() -> None:
         assert must(node.host, look) == before
         assert {name for name in namespaces.names() if name.startswith(prefix)} == spaces
         assert list(node.settings.state_dir.iterdir()) == []
-        assert not any(f"pileus-{prefix}/".encode() in words for words in command_lines())
+        assert not node.settings.dhcp_dir.exists()
+        assert not any(bytes(node.settings.dhcp_dir) in words for words in command_lines())
     finally:
         node.close()
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from pileus.node.contract import (
     MetadataServer,
@@ -25,7 +29,7 @@ from pileus.node.net.links import observe_devices, remove_namespace
 from pileus.node.net.listeners import Listeners
 from pileus.node.net.outside import Outside
 from pileus.node.net.router import Router
-from pileus.node.net.settings import NetSettings
+from pileus.node.net.settings import NetSettings, resolvers
 from pileus.node.net.switch import Outcome, Switch
 
 T = TypeVar("T")
@@ -46,6 +50,8 @@ class BridgeDriver:
     settle = 0.0
 
     def __init__(self, settings: NetSettings, metadata: MetadataServer, refresh: Refresh | None = None) -> None:
+        if not settings.dns_forwarders:
+            settings = msgspec.structs.replace(settings, dns_forwarders=_host_resolvers())
         self._settings = settings
         self._refresh = refresh
         self._executor = ThreadPoolExecutor(_TOGETHER, thread_name_prefix="pileus-net")
@@ -58,6 +64,7 @@ class BridgeDriver:
         self._adopted = False
         self._applied = asyncio.Event()
         self._asked: set[asyncio.Task[None]] = set()
+        self._wanted = False
 
     async def _thread(self, function: Callable[..., T], *arguments: object) -> T:
         """Run blocking work; a cancelled caller still waits, so that no two threads work on one thing."""
@@ -73,12 +80,12 @@ class BridgeDriver:
         await self._thread(self._prepare)
 
     def _prepare(self) -> None:
-        folder = self._settings.state_dir / "dhcp"
-        for path in (self._settings.state_dir, folder):
+        self._settings.state_dir.mkdir(parents=True, exist_ok=True)
+        for path in (self._settings.run_dir, self._settings.dhcp_dir):
             if not path.is_dir():
-                path.mkdir(parents=True)
+                path.mkdir(parents=True, exist_ok=True)
                 path.chmod(0o755)  # whatever the umask: dnsmasq's user reads here
-        require_user(self._settings.dnsmasq_user, folder)
+        require_user(self._settings.dnsmasq_user, self._settings.dhcp_dir)
         self._outside.make()
 
     async def stop(self) -> None:
@@ -215,17 +222,22 @@ class BridgeDriver:
         return switch is not None and switch.knows(nic.port_id)
 
     def _ask(self) -> None:
-        """Ask for an apply, without waiting; once is enough while one is being asked for."""
-        if self._refresh is None or self._asked:
+        """Ask for an apply, without waiting. Asked while one is under way, there is one more after it."""
+        if self._refresh is None:
             return
-        refresh = self._refresh
+        self._wanted = True
+        if not self._asked:
+            task = asyncio.create_task(self._keep_asking(self._refresh))
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
 
-        async def ask() -> None:
-            await refresh()
-
-        task = asyncio.create_task(ask())
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+    async def _keep_asking(self, refresh: Refresh) -> None:
+        while self._wanted:
+            self._wanted = False
+            try:
+                await refresh()
+            except Exception:
+                _log.exception("the agent could not apply the network's state when asked to")
 
     # -------------------------------------------------------------------------- inventory and end
 
@@ -236,7 +248,7 @@ class BridgeDriver:
     def _own_namespaces(self) -> list[str]:
         """Namespaces of ours, and those that left files: a machine that was started anew has only these."""
         pattern = names.own_namespace(self._settings.prefix)
-        folder = self._settings.state_dir / "dhcp"
+        folder = self._settings.dhcp_dir
         served = os.listdir(folder) if folder.is_dir() else []
         return sorted({name for name in (*namespaces.names(), *served) if pattern.fullmatch(name)})
 
@@ -257,7 +269,7 @@ class BridgeDriver:
 
     def _remove_namespace(self, namespace: str) -> None:
         """Remove a namespace of ours by its name alone."""
-        Dnsmasq(namespace, self._settings.state_dir / "dhcp" / namespace).remove()
+        Dnsmasq(namespace, self._settings.dhcp_dir / namespace).remove()
         remove_namespace(namespace)
 
     async def teardown(self) -> None:
@@ -273,9 +285,9 @@ class BridgeDriver:
 
     def _clear(self) -> None:
         self._outside.remove()
-        dhcp = self._settings.state_dir / "dhcp"
-        if dhcp.is_dir() and not os.listdir(dhcp):
-            dhcp.rmdir()
+        for path in (self._settings.dhcp_dir, self._settings.run_dir):
+            with contextlib.suppress(OSError):  # missing, or another agent's folder is in it
+                path.rmdir()
 
 
 def _words(fault: Exception) -> str:
@@ -284,3 +296,10 @@ def _words(fault: Exception) -> str:
         return str(fault)
     _log.error("network driver: %s", fault, exc_info=fault)
     return f"{type(fault).__name__}: {fault}"
+
+
+def _host_resolvers() -> tuple[str, ...]:
+    try:
+        return resolvers(Path("/etc/resolv.conf").read_text())
+    except OSError:
+        return ()

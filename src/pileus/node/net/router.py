@@ -46,7 +46,7 @@ class Router:
         self.id = router_id
         self.namespace = names.router_namespace(settings.prefix, router_id)
         self._settings = settings
-        self._folder = settings.state_dir / "dhcp" / self.namespace
+        self._folder = settings.dhcp_dir / self.namespace
         self._dnsmasq = Dnsmasq(self.namespace, self._folder)
         self._devices: dict[str, Device] = {}
         self._layer3 = Layer3()

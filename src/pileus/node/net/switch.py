@@ -61,7 +61,7 @@ class Switch:
         self.id = network_id
         self.namespace = names.network_namespace(settings.prefix, network_id)
         self._settings = settings
-        self._folder = settings.state_dir / "dhcp" / self.namespace
+        self._folder = settings.dhcp_dir / self.namespace
         self._dnsmasq = Dnsmasq(self.namespace, self._folder)
         self._devices: dict[str, Device] = {}
         self._layer3 = Layer3()
