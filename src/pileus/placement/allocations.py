@@ -81,7 +81,7 @@ def release(tx: Tx, consumer: str) -> None:
     """Give back all that a consumer has; one that has nothing is fine."""
     row = tx.first(_CONSUMER, {"c": consumer})
     if row is not None:
-        replace(tx, row.updated, [Claim(consumer, row.project_id, row.user_id, {}, type=row.type)])
+        replace(tx, None, [Claim(consumer, row.project_id, row.user_id, {}, type=row.type)])
 
 
 def move(tx: Tx, cloud: Cloud, source: str, target: str, target_type: str = "MIGRATION") -> None:
@@ -118,8 +118,10 @@ def _nested(rows: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
     return found
 
 
-def replace(tx: Tx, now: float, claims: Sequence[Claim]) -> None:
+def replace(tx: Tx, now: float | None, claims: Sequence[Claim]) -> None:
     """Let each consumer have what its claim says, instead of what it had, all or none.
+
+    `now` may be None where nothing is claimed and the time of the change does not matter.
 
     Raises ConcurrentUpdate when a generation differs, Conflict when something does not fit, BadRequest for an
     unknown provider or class."""
@@ -164,7 +166,7 @@ def _check_names(tx: Tx, claims: Sequence[Claim], wanted: set[str]) -> None:
         raise BadRequest(f"Unable to allocate inventory: No such resource class {', '.join(missing)}.")
 
 
-def _write_consumer(tx: Tx, now: float, one: Claim) -> None:
+def _write_consumer(tx: Tx, now: float | None, one: Claim) -> None:
     """Make or change the consumer's row, which also locks it until the commit."""
     row = tx.first(_CONSUMER, {"c": one.consumer})
     found = None if row is None else row.generation
@@ -173,7 +175,7 @@ def _write_consumer(tx: Tx, now: float, one: Claim) -> None:
             f"consumer generation conflict - expected {'null' if found is None else found} but got "
             f"{'null' if one.generation is None else one.generation}"
         )
-    values: dict[str, Any] = {"project_id": one.project_id, "user_id": one.user_id, "updated": now}
+    values: dict[str, Any] = {"project_id": one.project_id, "user_id": one.user_id, "updated": now or 0.0}
     if row is not None:
         kind = row.type if one.type is None else one.type
         tx.execute(_CHANGE_CONSUMER, {**values, "c": one.consumer, "type": kind, "generation": row.generation + 1})

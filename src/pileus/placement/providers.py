@@ -51,6 +51,7 @@ _BUMP = (
     provider.update().where(provider.c.id == sa.bindparam("i"))
     .values(generation=provider.c.generation + 1, updated=sa.bindparam("now"))
 )
+_BUMP_ONLY = provider.update().where(provider.c.id == sa.bindparam("i")).values(generation=provider.c.generation + 1)
 _INVENTORIES = sa.select(inventory).where(inventory.c.provider_id == sa.bindparam("p")).order_by(
     inventory.c.resource_class
 )
@@ -142,10 +143,13 @@ def write_traits(tx: Tx, row: Provider, traits: frozenset[str], now: float) -> N
         raise ConcurrentUpdate(f"Resource provider {row.id} was changed at the same time; look again and repeat it.")
 
 
-def bump(tx: Tx, provider_id: str, now: float, expected: int | None = None) -> None:
+def bump(tx: Tx, provider_id: str, now: float | None, expected: int | None = None) -> None:
     """Count a provider's generation. Raises ConcurrentUpdate when it is not the `expected` one."""
     if expected is None:
-        tx.execute(_BUMP, {"i": provider_id, "now": now})
+        if now is None:
+            tx.execute(_BUMP_ONLY, {"i": provider_id})
+        else:
+            tx.execute(_BUMP, {"i": provider_id, "now": now})
         return
     written = tx.execute(
         provider.update().where(provider.c.id == provider_id, provider.c.generation == expected)
