@@ -45,6 +45,9 @@ def upgrade(database: Database) -> None:
     with database.engine.connect() as conn:
         if database.embedded:
             conn.exec_driver_sql("BEGIN IMMEDIATE")
+        elif database.dialect == "mysql" and current(database) is None:
+            # New tables take it from the database; MariaDB's own default folds case.
+            conn.exec_driver_sql("ALTER DATABASE CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
         conn.commit()
