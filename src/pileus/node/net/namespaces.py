@@ -155,6 +155,8 @@ def require_bridge_filter() -> None:
         run(None, ("modprobe", "br_netfilter"))
     except CommandFailed as failure:
         raise NodeFault(f"security groups need the kernel's br_netfilter, which would not load: {failure}") from None
+    # Loaded by us, it must not start to filter the other bridges of this host.
+    write_sysctls({f"bridge/bridge-nf-call-{family}": "0" for family in ("iptables", "ip6tables", "arptables")})
 
 
 def listening_socket(name: str, address: str, port: int, device: str | None = None) -> socket.socket:

@@ -163,9 +163,9 @@ class Switch:
 
     def _make_uplink(self, network: NetworkState) -> None:
         wanted = network.kind in ("flat", "vlan")
-        if wanted and names.UPLINK not in self._devices:
-            join_uplink(self._settings, network, self.namespace)
-        elif not wanted and names.UPLINK in self._devices:
+        if wanted:
+            join_uplink(self._settings, network, self.namespace, made=names.UPLINK in self._devices)
+        elif names.UPLINK in self._devices:
             namespaces.ip_batch(self.namespace, [f"link del {names.UPLINK}"])
             del self._devices[names.UPLINK]
         if wanted:

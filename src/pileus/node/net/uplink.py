@@ -9,8 +9,8 @@ from pileus.node.net import names, namespaces
 from pileus.node.net.settings import NetSettings
 
 
-def join_uplink(settings: NetSettings, network: NetworkState, namespace: str) -> None:
-    """Make the uplink device in a network's namespace.
+def join_uplink(settings: NetSettings, network: NetworkState, namespace: str, made: bool) -> None:
+    """Make the uplink device in a network's namespace, or, if it is `made`, see that it leads somewhere.
 
     Raises NodeFault if this node has no such physical network, or the kernel cannot do VLANs."""
     bridge = settings.physical_networks.get(network.physical_network or "")
@@ -21,14 +21,16 @@ def join_uplink(settings: NetSettings, network: NetworkState, namespace: str) ->
     if not _present(bridge):
         raise NodeFault(f"physical network {network.physical_network!r}: there is no bridge {bridge} on this node")
     if network.kind == "vlan":
-        _join_vlan(network, bridge, namespace)
+        if not made:
+            _join_vlan(network, bridge, namespace)
         return
     leg = names.host_leg(settings.prefix, network.id)
-    lines = [f"link del {leg}"] if _present(leg) else []
-    lines += [
-        f"link add {leg} mtu {network.mtu} type veth peer name {names.UPLINK} mtu {network.mtu} netns {namespace}",
-        f"link set {leg} addrgenmode none master {bridge} up",
-    ]
+    lines = []
+    if not made:
+        lines += [f"link del {leg}"] if _present(leg) else []
+        lines.append(f"link add {leg} type veth peer name {names.UPLINK} netns {namespace}")
+    # Said again too: the bridge may be another one of the same name.
+    lines.append(f"link set {leg} mtu {network.mtu} addrgenmode none master {bridge} up")
     namespaces.ip_batch(None, lines)
 
 
