@@ -31,6 +31,7 @@ from pileus.node.contract import (
     GuestState,
     ImageRef,
     NicSpec,
+    NodeFault,
     ServerSpec,
     VolumeSpec,
 )
@@ -211,7 +212,7 @@ class Console:
         try:
             await until(look, pattern, seconds)
         except AssertionError:
-            raise AssertionError(f"no {pattern!r} in the console: {self.text()[-2000:]}") from None
+            raise AssertionError(f"no {pattern!r} in the console: {self.text()[:6000]}") from None
         return found[0]
 
     def ticks(self) -> list[int]:
@@ -365,6 +366,11 @@ def check_standalone(path: Path, size: int) -> None:
     subprocess.run(["qemu-img", "check", "-q", str(path)], check=True)
 
 
+def size_of(disk: Path) -> int:
+    found = json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", str(disk)]))
+    return int(found["virtual-size"])
+
+
 async def _is_copied_running(world: World, spec: ServerSpec) -> None:
     target = world.directory / "private" / "copy.qcow2"
     target.parent.mkdir(mode=0o700)  # QEMU's account cannot come here
@@ -473,6 +479,7 @@ async def _disks(world: World) -> None:
         await console.says(r"tick 1 ")
         copy = world.directory / "copy.qcow2"
         await driver.snapshot(spec.id, copy)
+        copy.chmod(0o644)
         with pytest.raises(NodeFault, match="hw_qemu_guest_agent"):
             await driver.set_password(spec.id, "root", "x")
         with pytest.raises(NodeFault, match="stopped"):
@@ -491,15 +498,14 @@ async def _disks(world: World) -> None:
         larger = msgspec.structs.replace(spec, root_gib=2, ephemeral_gib=1, swap_mib=16, vcpus=2)
         assert (await driver.resize(larger)).vcpus == 2
         disk = console.path.parent / "disk"
-        found = json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", str(disk)]))
-        assert found["virtual-size"] == 2 << 30
+        assert size_of(disk) == 2 << 30
         await driver.power_off(spec.id, 0)
         with pytest.raises(NodeFault, match="shrink"):
             await driver.resize(spec)
 
-        before = disk.stat().st_ino
         await driver.rebuild(spec)
-        assert disk.stat().st_ino != before
+        assert size_of(disk) == 1 << 30
+        console.seen = 0  # the log is a new one too
         await console.says(r"tick 1 ")  # user-data ran again, so it is a first boot
         await driver.destroy(spec.id)
 
@@ -539,3 +545,43 @@ def test_the_probe_runs_where_guests_run(world: World) -> None:
         insists = msgspec.structs.replace(settings, accel="kvm")
         with pytest.raises(NodeFault, match="do not run under KVM"):
             accel.choose(insists, account("pileus-qemu"))
+
+
+def test_an_agent_killed_at_any_moment_loses_nothing(world: World) -> None:
+    image = world.add_image(GUEST)
+    files = world.directory / "s" / "instances"
+    for moment in range(8):
+        specs = [spec_for(image, nics=(nic(),)) for _ in range(2)]
+        child = os.fork()
+        if child == 0:
+            asyncio.run(_builds_and_destroys(world, specs))
+            os._exit(0)
+        time.sleep(0.05 + 0.12 * moment)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        asyncio.run(_agrees(world))
+    assert list(files.iterdir()) == []
+
+
+async def _builds_and_destroys(world: World, specs: list[ServerSpec]) -> None:
+    await world.driver.start(world.event)
+    await asyncio.gather(*(world.driver.build(spec) for spec in specs))
+    await world.driver.suspend(specs[0].id)
+    await world.driver.resume(specs[0])
+    await world.driver.destroy(specs[1].id)
+    await world.driver.destroy(specs[0].id)
+
+
+async def _agrees(world: World) -> None:
+    """Processes and guests are the same, and whatever is there can go on or go."""
+    await world.restart_agent()
+    guests = await world.driver.guests()
+    assert {guest.pid for guest in guests if guest.pid} == set(world.pids())
+    assert {guest.power for guest in guests} <= {"running", "shutdown", "suspended"}
+    for state in guests:
+        spec = world.driver._find(state.id).spec
+        go_on = world.driver.resume if state.power == "suspended" else world.driver.power_on
+        assert (await go_on(spec)).power == "running"
+        await world.driver.destroy(state.id)
+    assert world.pids() == []
+    await world.driver.stop()

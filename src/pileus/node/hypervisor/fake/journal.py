@@ -41,13 +41,20 @@ class Journal:
         self.guests: dict[str, FakeGuest] = {}
 
     def load(self) -> None:
-        """Read what an earlier process left; a line that was cut off is as if it had not been written."""
+        """Read what an earlier process left, and put the file in order."""
+        data = self.read()
+        # It may end within a line, to which nothing must be appended.
+        if data and (not data.endswith(b"\n") or self._stale()):
+            self._rewrite()
+
+    def read(self) -> bytes:
+        """Read, and change nothing; a line that was cut off is as if it had not been written."""
         self.guests.clear()
         self._lines = 0
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
-            return
+            return b""
         decoder = msgspec.json.Decoder(FakeGuest)
         for line in data.splitlines():
             self._lines += 1
@@ -59,9 +66,7 @@ class Journal:
                 self.guests.pop(guest.id, None)
             else:
                 self.guests[guest.id] = guest
-        # It may end within a line, to which nothing must be appended.
-        if data and (not data.endswith(b"\n") or self._stale()):
-            self._rewrite()
+        return data
 
     def put(self, guest: FakeGuest) -> None:
         """Keep a guest as it is now."""

@@ -49,14 +49,14 @@ class Monitor:
         self._waiting: list[tuple[Callable[[str, Event], bool], asyncio.Future[Event]]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._letting_go = False
+        self._end: asyncio.Task[None] | None = None
 
     async def connect(self, path: Path, within: float) -> None:
         """Connect and wait so many seconds for QEMU's greeting. Raises MonitorGone."""
         try:
             await asyncio.wait_for(self._client.connect(str(path)), within)
         except (QMPError, OSError, TimeoutError) as error:
-            with contextlib.suppress(Exception):
-                await self._client.disconnect()
+            await self._disconnect()
             raise MonitorGone(f"guest {self._name}: QEMU does not answer on {path}: {error}") from error
         self._tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._watch())]
 
@@ -119,11 +119,17 @@ class Monitor:
     async def close(self) -> None:
         """Let go of the connection; QEMU goes on, and `on_close` is not called."""
         self._letting_go = True
+        await self._disconnect()
         for task in self._tasks:
             task.cancel()
-        with contextlib.suppress(Exception):
-            await self._client.disconnect()
         self._fail_waiting()
+
+    async def _disconnect(self) -> None:
+        """Once, whoever asks first and whoever gives up: the library's own does not bear being cancelled."""
+        if self._end is None:
+            self._end = asyncio.create_task(self._client.disconnect())
+        with contextlib.suppress(Exception):
+            await asyncio.shield(self._end)
 
     async def _pump(self) -> None:
         async for message in self._client.events:
@@ -139,8 +145,7 @@ class Monitor:
     async def _watch(self) -> None:
         while self._client.runstate == Runstate.RUNNING:
             await self._client.runstate_changed()
-        with contextlib.suppress(Exception):
-            await self._client.disconnect()
+        await self._disconnect()
         self._tasks[0].cancel()
         for message in self._client.events.clear():
             self._dispatch(str(message["event"]), cast(Event, message.get("data") or {}))
