@@ -617,7 +617,13 @@ def test_teardown_leaves_the_host_as_it_was() -> None:
         (a,) = start(node, out, hosted(red, one), one, OPEN, router)
         a.dhcp()
         assert a.pings("172.24.4.1")
-        assert seen_as(a.namespace, "172.24.4.1", 80) is None
+        # The host masquerades what leaves it
+        must(node.host, f"ip link add up0 type veth peer name up0 netns {node.outside}; ip link set up0 up")
+        must(node.host, "ip addr add 198.51.100.1/24 dev up0")
+        must(node.outside, "ip link set up0 up; ip addr add 198.51.100.2/24 dev up0")
+        with Listener(node.outside, 80, "tcp"):
+            assert seen_as(a.namespace, "198.51.100.2", 80) == "198.51.100.1"
+        must(node.host, "ip link del up0")
         assert must(node.host, look) != before
         a.close()
         node.do(node.driver.teardown)

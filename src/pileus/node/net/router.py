@@ -52,6 +52,7 @@ class Router:
         self._layer3 = Layer3()
         self._rules: ruleset.Ruleset | None = None
         self._known: int | None = None  # identity of the namespace that the rest here tells of
+        self._fresh = False  # whether the namespace is new and has no rules at all
         self._applied: tuple[RouterState, dict[str, NetworkState]] | None = None
         self._floating: set[tuple[str, str]] = set()
 
@@ -89,7 +90,9 @@ class Router:
             router = RouterState(id=router.id)
         rules = router_rules.render(router)
         old = self._rules
-        namespaces.nft(self.namespace, ruleset.replace(rules) if old is None else ruleset.difference(old, rules))
+        script = ruleset.replace(rules, self._fresh) if old is None else ruleset.difference(old, rules)
+        namespaces.nft(self.namespace, script)
+        self._fresh = False
         self._rules = rules
         wanted = layer3(router)
         namespaces.ip_batch(self.namespace, layer3_commands(self._layer3, wanted))
@@ -100,7 +103,8 @@ class Router:
 
     def _adopt(self, router: RouterState) -> None:
         self._rules = None
-        if namespaces.exists(self.namespace):
+        self._fresh = not namespaces.exists(self.namespace)
+        if not self._fresh:
             self._devices = observe_devices(self.namespace)
             self._layer3 = observe_layer3(self.namespace)
         else:

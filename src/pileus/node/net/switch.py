@@ -72,6 +72,7 @@ class Switch:
         self._sender_rules: SenderRules = {}
         self._cut = False  # whether some connection is marked as cut
         self._known: int | None = None  # identity of the namespace that the rest here tells of
+        self._fresh = False  # whether the namespace is new and has no rules at all
         self._applied: tuple[NetworkState, tuple[PortState, ...], dict[str, SecurityGroupState]] | None = None
 
     def apply(
@@ -121,7 +122,8 @@ class Switch:
     def _adopt(self) -> None:
         """Know what is there, or make an empty namespace."""
         self._rules = self._firewall = None
-        if namespaces.exists(self.namespace):
+        self._fresh = not namespaces.exists(self.namespace)
+        if not self._fresh:
             self._devices = observe_devices(self.namespace)
             self._layer3 = observe_layer3(self.namespace)
             self._forwards = observe_forwards(self.namespace, names.TUNNEL) if names.TUNNEL in self._devices else set()
@@ -264,7 +266,9 @@ class Switch:
         self._number(firewall.ports)
         rules = render(firewall, self._numbers, self._sender_rules)
         old, before = self._rules, self._firewall
-        namespaces.nft(self.namespace, ruleset.replace(rules) if old is None else ruleset.difference(old, rules))
+        script = ruleset.replace(rules, self._fresh) if old is None else ruleset.difference(old, rules)
+        namespaces.nft(self.namespace, script)
+        self._fresh = False
         self._rules, self._firewall = rules, firewall
         if before is None:
             self._cut = bool(firewall.ports) and cuts.enforce(self.namespace, firewall)

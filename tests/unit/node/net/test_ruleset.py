@@ -18,6 +18,11 @@ def test_replacing_deletes_whatever_was_there_first() -> None:
     assert "add element inet t s { 10.0.0.1 }" in lines
 
 
+def test_fresh_namespace_has_nothing_to_delete() -> None:
+    assert "delete" not in replace((BASE,), fresh=True)
+    assert replace((BASE,), fresh=True).startswith("add table inet t\n")
+
+
 def test_no_difference_is_no_script() -> None:
     assert difference((BASE,), (BASE,)) == ""
 
