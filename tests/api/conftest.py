@@ -76,12 +76,12 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[Cloud]:
     """A fresh cloud with the fake hypervisor and cheap password hashes."""
     state: Path = tmp_path_factory.mktemp("cloud")
     settings = Settings(
         state_dir=str(state), hypervisor="fake", admin_password=PASSWORD, bcrypt_rounds=4, log_level="error",
-        listen="cloud.test:80", public_url="http://cloud.test",
+        listen="cloud.test:80", public_url="http://cloud.test", database=database_url,
     )
     cloud = Cloud(settings)
     cloud.open()
