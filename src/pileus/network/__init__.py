@@ -1,0 +1,1 @@
+"""The network service: Neutron's v2.0 API."""

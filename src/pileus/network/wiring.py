@@ -1,0 +1,278 @@
+"""What each node shall carry, and what it says it carries. The contract is `pileus.node.contract`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Row
+
+from pileus.db.locks import read_revision
+from pileus.network import agents, fixed_ips, ports, touch, wiring_groups
+from pileus.network.networks import subnets_of
+from pileus.network.ports import PortInfo
+from pileus.network.tables import allocation, fault, floating_ip, network, port, router
+from pileus.node.contract import (
+    FloatingState,
+    HostEntry,
+    NetworkReport,
+    NetworkState,
+    NodeNetwork,
+    PortState,
+    RouterPort,
+    RouterState,
+    SubnetState,
+)
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+
+Allocations = dict[str, list[Row[Any]]]
+Subnets = dict[str, Row[Any]]
+
+_SERVICE = "network:%"
+_ROUTER_OWNERS = ("network:router_interface", "network:router_gateway")
+
+_GUESTS = sa.select(port).where(
+    port.c.host == sa.bindparam("n"), port.c.device_owner.not_like(_SERVICE)
+).order_by(port.c.id)
+_ROUTERS = sa.select(router).where(router.c.node == sa.bindparam("n")).order_by(router.c.id)
+_ROUTER_PORTS = sa.select(port).where(
+    port.c.host == sa.bindparam("n"), port.c.device_owner.in_(_ROUTER_OWNERS)
+).order_by(port.c.id)
+_user = port.alias("guest")
+# Networks whose DHCP is served here and that a guest, anywhere, is on.
+_SERVED = sa.select(network.c.id).where(
+    network.c.node == sa.bindparam("n"),
+    sa.exists().where(
+        _user.c.network_id == network.c.id, _user.c.host != "", _user.c.device_owner.not_like(_SERVICE)
+    ),
+)
+_FLOATING = sa.select(floating_ip).join(router, router.c.id == floating_ip.c.router_id).where(
+    router.c.node == sa.bindparam("n"), floating_ip.c.port_id.is_not(None)
+).order_by(floating_ip.c.id)
+
+
+# -- what a node shall carry
+
+
+def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
+    """Everything that the node shall carry now: its guests' ports, their networks, and the DHCP and routers
+    placed on it. Of a fake node only what it serves: its guests are wired by being built."""
+    fake = cloud.settings.hypervisor == "fake"
+    revision = read_revision(tx, touch.COUNTER)
+    guests = [] if fake else tx.all(_GUESTS, {"n": node})
+    routers = tx.all(_ROUTERS, {"n": node})
+    router_ports = tx.all(_ROUTER_PORTS, {"n": node})
+    wanted = {p.network_id for p in (*guests, *router_ports)} | set(tx.scalars(_SERVED, {"n": node}))
+    subnets = subnets_of(tx, wanted)
+    by_id = {row.id: row for rows in subnets.values() for row in rows}
+    members = _members(tx, wanted, fake)
+    held = fixed_ips.of(tx, [row.id for rows in members.values() for row in rows])
+    return NodeNetwork(
+        revision=revision,
+        networks=_networks(tx, cloud, node, wanted, subnets, members, held),
+        ports=tuple(_port(row, held.get(row.id, []), groups) for row, groups in _with_groups(tx, guests)),
+        security_groups=wiring_groups.states(tx, [row.id for row in guests]),
+        routers=_routers(tx, node, routers, router_ports, held, by_id),
+    )
+
+
+def _members(tx: Tx, network_ids: set[str], fake: bool) -> dict[str, list[Row[Any]]]:
+    """All ports of the networks, but those of floating IPs, whose MAC is never seen."""
+    statement = sa.select(port).where(
+        port.c.network_id.in_(network_ids), port.c.device_owner != "network:floatingip"
+    )
+    if fake:
+        statement = statement.where(port.c.device_owner.like(_SERVICE))
+    found: dict[str, list[Row[Any]]] = {}
+    for row in tx.all(statement.order_by(port.c.id)):
+        found.setdefault(row.network_id, []).append(row)
+    return found
+
+
+def _with_groups(tx: Tx, guests: Sequence[Row[Any]]) -> list[tuple[Row[Any], list[str]]]:
+    from pileus.network.port_rows import groups_of
+
+    groups = groups_of(tx, [row.id for row in guests])
+    return [(row, groups.get(row.id, [])) for row in guests]
+
+
+def _networks(
+    tx: Tx, cloud: Cloud, node: str, wanted: set[str], subnets: dict[str, list[Row[Any]]],
+    members: dict[str, list[Row[Any]]], held: Allocations,
+) -> tuple[NetworkState, ...]:
+    rows = tx.all(sa.select(network).where(network.c.id.in_(wanted)).order_by(network.c.id))
+    return tuple(
+        _network(cloud, row, node, subnets.get(row.id, []), members.get(row.id, []), held) for row in rows
+    )
+
+
+def _network(
+    cloud: Cloud, row: Row[Any], node: str, subnets: Sequence[Row[Any]], members: Sequence[Row[Any]],
+    held: Allocations,
+) -> NetworkState:
+    server = next((p for p in members if p.device_owner == "network:dhcp"), None) if row.node == node else None
+    served = {a.subnet_id: a.ip for a in held.get(server.id, [])} if server is not None else {}
+    return NetworkState(
+        id=row.id, kind=row.network_type, mtu=row.mtu, physical_network=row.physical_network,
+        segment=row.segmentation_id, dns_domain=(row.dns_domain or cloud.settings.dns_domain).rstrip("."),
+        subnets=tuple(_subnet(s, served.get(s.id)) for s in subnets),
+        hosts=tuple(_host(p, held.get(p.id, [])) for p in members if p is not server),
+        dhcp_port=_host(server, held.get(server.id, [])) if server is not None and served else None,
+    )
+
+
+def _subnet(row: Row[Any], dhcp_ip: str | None) -> SubnetState:
+    return SubnetState(
+        id=row.id, cidr=row.cidr, ip_version=row.ip_version, gateway_ip=row.gateway_ip, enable_dhcp=row.enable_dhcp,
+        dhcp_ip=dhcp_ip, dns_nameservers=tuple(row.dns_nameservers),
+        host_routes=tuple((d, n) for d, n in row.host_routes), ipv6_address_mode=row.ipv6_address_mode,
+        ipv6_ra_mode=row.ipv6_ra_mode,
+    )
+
+
+def _host(row: Row[Any], addresses: Sequence[Row[Any]]) -> HostEntry:
+    ips = tuple(a.ip for a in addresses)
+    name = row.dns_name or ("host-" + ips[0].replace(".", "-").replace(":", "-") if ips else "")
+    options = tuple((name, value, version) for name, value, version in row.dhcp_options if value is not None)
+    return HostEntry(port_id=row.id, mac=row.mac, ips=ips, hostname=name, dhcp_options=options)
+
+
+def _port(row: Row[Any], addresses: Sequence[Row[Any]], groups: Sequence[str]) -> PortState:
+    return PortState(
+        id=row.id, network_id=row.network_id, mac=row.mac, ips=tuple(a.ip for a in addresses),
+        admin_state_up=row.admin_state_up, port_security=row.port_security_enabled,
+        allowed_pairs=tuple((mac, ip) for ip, mac in row.allowed_pairs), security_groups=tuple(groups),
+        server_id=row.device_id or None,
+    )
+
+
+def _routers(
+    tx: Tx, node: str, routers: Sequence[Row[Any]], router_ports: Sequence[Row[Any]], held: Allocations,
+    subnets: Subnets,
+) -> tuple[RouterState, ...]:
+    if not routers:
+        return ()
+    floating: dict[str, list[FloatingState]] = {}
+    for row in tx.all(_FLOATING, {"n": node}):
+        floating.setdefault(row.router_id, []).append(FloatingState(
+            id=row.id, floating_ip=row.floating_ip_address, fixed_ip=row.fixed_ip_address, port_id=row.port_id,
+        ))
+    own: dict[str, list[Row[Any]]] = {}
+    for row in router_ports:
+        own.setdefault(row.device_id, []).append(row)
+    return tuple(
+        _router(row, own.get(row.id, []), held, subnets, floating.get(row.id, [])) for row in routers
+    )
+
+
+def _router(
+    row: Row[Any], own: Sequence[Row[Any]], held: Allocations, subnets: Subnets, floating: Iterable[FloatingState]
+) -> RouterState:
+    def leg(p: Row[Any]) -> RouterPort:
+        return RouterPort(
+            port_id=p.id, network_id=p.network_id, mac=p.mac,
+            addresses=tuple(_with_prefix(a, subnets) for a in held.get(p.id, [])),
+        )
+
+    gateway = next((p for p in own if p.id == row.gateway_port_id), None)
+    outside = [subnets[a.subnet_id].gateway_ip for a in held.get(gateway.id, [])] if gateway is not None else []
+    return RouterState(
+        id=row.id, admin_state_up=row.admin_state_up, gateway=leg(gateway) if gateway is not None else None,
+        gateway_nexthops=tuple(ip for ip in outside if ip), enable_snat=row.enable_snat,
+        interfaces=tuple(leg(p) for p in own if p is not gateway),
+        routes=tuple((d, n) for d, n in row.routes), floating_ips=tuple(floating),
+    )
+
+
+def _with_prefix(address: Row[Any], subnets: Subnets) -> str:
+    return f"{address.ip}/{ipaddress.ip_network(subnets[address.subnet_id].cidr).prefixlen}"
+
+
+# -- what a node says
+
+
+def heartbeat(tx: Tx, cloud: Cloud, node: str) -> None:
+    """The node lives: its agents are alive, and what waited for a node is placed."""
+    agents.heartbeat(tx, cloud, node)
+
+
+def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
+    """A node has carried out the state of a revision, but for the errors that it names.
+
+    Guest ports become ACTIVE when named, ports of routers and DHCP, routers and floating IPs when what they
+    last changed by is in that revision."""
+    agents.heartbeat(tx, cloud, node)
+    tx.execute(fault.delete().where(fault.c.node == node))
+    broken = set(said.errors)
+    if broken:
+        tx.execute(fault.delete().where(fault.c.resource_id.in_(broken)))
+        tx.execute(fault.insert(), [
+            {"resource_id": identity, "node": node, "message": message} for identity, message in said.errors.items()
+        ])
+    here = tx.scalars(sa.select(port.c.id).where(
+        port.c.host == node, port.c.id.in_(said.ports_up), port.c.status != "ACTIVE"
+    ))
+    ports.mark_up(tx, cloud, [identity for identity in here if identity not in broken])
+    _serve(tx, node, said.revision, broken)
+    _route(tx, node, said.revision, broken)
+
+
+def _serve(tx: Tx, node: str, revision: int, broken: set[str]) -> None:
+    """Ports of routers and DHCP that the node was told of."""
+    mine = sa.and_(port.c.host == node, port.c.device_owner.like(_SERVICE))
+    used = sa.or_(port.c.device_owner.in_(_ROUTER_OWNERS), port.c.network_id.in_(_SERVED))
+    waiting = tx.all(sa.select(port.c.id, port.c.network_id, port.c.device_id).where(
+        mine, used, port.c.status != "ACTIVE", port.c.change <= revision
+    ), {"n": node})
+    well = [p.id for p in waiting if not broken & {p.id, p.network_id, p.device_id}]
+    if well:
+        tx.execute(port.update().where(port.c.id.in_(well)).values(status="ACTIVE"))
+    if broken:
+        failed = sa.or_(*(c.in_(broken) for c in (port.c.id, port.c.network_id, port.c.device_id)))
+        tx.execute(port.update().where(port.c.host == node, failed, port.c.status == "ACTIVE").values(status="DOWN"))
+
+
+def _route(tx: Tx, node: str, revision: int, broken: set[str]) -> None:
+    mine = router.c.node == node
+    tx.execute(router.update().where(mine, router.c.status == "ERROR", router.c.id.not_in(broken)).values(
+        status="ACTIVE"
+    ))
+    up = sa.select(router.c.id).where(mine, router.c.admin_state_up.is_(True), router.c.id.not_in(broken))
+    tx.execute(floating_ip.update().where(
+        floating_ip.c.router_id.in_(up), floating_ip.c.status != "ACTIVE", floating_ip.c.change <= revision,
+        floating_ip.c.id.not_in(broken),
+    ).values(status="ACTIVE"))
+    if broken:
+        tx.execute(router.update().where(mine, router.c.id.in_(broken)).values(status="ERROR"))
+        tx.execute(floating_ip.update().where(
+            sa.or_(floating_ip.c.router_id.in_(broken), floating_ip.c.id.in_(broken)),
+            floating_ip.c.router_id.in_(sa.select(router.c.id).where(mine)),
+        ).values(status="ERROR"))
+
+
+# -- metadata
+
+
+def port_for_address(tx: Tx, network_or_router_id: str, address: str) -> PortInfo | None:
+    """The guest's port that has this address, on the network or on one behind the router; None: no such."""
+    try:
+        ip = str(ipaddress.ip_address(address.split("%")[0]))
+    except ValueError:
+        return None
+    behind = sa.select(port.c.network_id).where(
+        port.c.device_id == network_or_router_id, port.c.device_owner == "network:router_interface"
+    )
+    found = tx.scalar(
+        sa.select(port.c.id).join(allocation, allocation.c.port_id == port.c.id)
+        .where(
+            allocation.c.ip == ip, port.c.device_owner.not_like(_SERVICE),
+            sa.or_(port.c.network_id == network_or_router_id, port.c.network_id.in_(behind)),
+        )
+        .order_by(port.c.id).limit(1)
+    )
+    return ports.get(tx, found) if found else None

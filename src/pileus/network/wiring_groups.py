@@ -1,0 +1,72 @@
+"""The security groups that a node needs for its ports: rules, and the members of groups that rules name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Row
+
+from pileus.network.tables import allocation, port, port_group, security_group, security_group_rule
+from pileus.node.contract import RuleState, SecurityGroupState
+
+if TYPE_CHECKING:
+    from pileus.db.engine import Tx
+
+_CHUNK = 5000
+
+
+def states(tx: Tx, port_ids: Sequence[str]) -> tuple[SecurityGroupState, ...]:
+    """The groups of these ports and, with their members alone, the groups that their rules name."""
+    used: set[str] = set()
+    for at in range(0, len(port_ids), _CHUNK):
+        part = port_ids[at : at + _CHUNK]
+        used.update(tx.scalars(sa.select(port_group.c.group_id).distinct().where(port_group.c.port_id.in_(part))))
+    if not used:
+        return ()
+    rules: dict[str, list[RuleState]] = {}
+    statement = sa.select(security_group_rule).where(security_group_rule.c.security_group_id.in_(used))
+    for row in tx.all(statement.order_by(security_group_rule.c.id)):
+        rules.setdefault(row.security_group_id, []).append(_rule(row))
+    named = {rule.remote_group for found in rules.values() for rule in found if rule.remote_group}
+    members = _members(tx, named)
+    groups = tx.all(
+        sa.select(security_group.c.id, security_group.c.stateful)
+        .where(security_group.c.id.in_(used | named)).order_by(security_group.c.id)
+    )
+    return tuple(
+        SecurityGroupState(
+            id=row.id, stateful=row.stateful, rules=tuple(rules.get(row.id, ())),
+            members=tuple(sorted(members.get(row.id, ()))),
+        )
+        for row in groups
+    )
+
+
+def _rule(row: Row[Any]) -> RuleState:
+    return RuleState(
+        id=row.id, direction=row.direction, ethertype=row.ethertype, protocol=row.protocol,
+        port_min=row.port_range_min, port_max=row.port_range_max, remote_cidr=row.remote_ip_prefix,
+        remote_group=row.remote_group_id,
+    )
+
+
+def _members(tx: Tx, groups: Iterable[str]) -> dict[str, set[str]]:
+    """Every address of the groups' ports, their allowed pairs included."""
+    wanted = list(groups)
+    found: dict[str, set[str]] = {}
+    held = (
+        sa.select(port_group.c.group_id, allocation.c.ip)
+        .join(allocation, allocation.c.port_id == port_group.c.port_id)
+        .where(port_group.c.group_id.in_(wanted))
+    )
+    for row in tx.all(held):
+        found.setdefault(row.group_id, set()).add(row.ip)
+    paired = (
+        sa.select(port_group.c.group_id, port.c.allowed_pairs).join(port, port.c.id == port_group.c.port_id)
+        .where(port_group.c.group_id.in_(wanted), sa.func.length(port.c.allowed_pairs) > 2)
+    )
+    for row in tx.all(paired):
+        found.setdefault(row.group_id, set()).update(ip for ip, _ in row.allowed_pairs)
+    return found
