@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -314,3 +316,35 @@ class Wire:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class Applier:
+    """A process that applies states in turn for ever, to be killed at any moment."""
+
+    def __init__(self, node: Node, states: list[NodeNetwork]) -> None:
+        file = node.settings.state_dir / "states"
+        file.write_bytes(pickle.dumps((node.settings, states)))
+        with namespaces.inside(node.host):
+            self._process = subprocess.Popen([sys.executable, __file__, str(file)], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "started\n"
+
+    def kill(self) -> str:
+        """Kill it; returns the errors that it had met."""
+        self._process.kill()
+        return self._process.communicate()[0]
+
+
+async def _apply_for_ever(settings: NetSettings, states: list[NodeNetwork]) -> None:
+    driver = BridgeDriver(settings, lambda identity: None)
+    await driver.start()
+    print("started", flush=True)
+    while True:
+        for state in states:
+            report = await driver.apply(state)
+            if report.errors:
+                print(report.errors, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_apply_for_ever(*pickle.loads(Path(sys.argv[1]).read_bytes())))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from net_bench import Guest, Listener, Node, Talk, Wire, command, connects, must, new_id, seen_as
+from net_bench import Applier, Guest, Listener, Node, Talk, Wire, command, connects, must, new_id, seen_as
 
 from pileus.node.contract import (
     FloatingState,
@@ -35,6 +35,7 @@ from pileus.node.net import names, namespaces
 
 pytestmark = pytest.mark.system
 replace = msgspec.structs.replace
+KILLS = int(os.environ.get("PILEUS_TEST_KILLS", "4"))
 CACHE = Path(os.environ.get("PILEUS_TEST_CACHE", Path(__file__).parents[2] / ".cache"))
 
 
@@ -590,6 +591,38 @@ def test_one_failing_network_does_not_stop_others(node: Node) -> None:
     errors = node.apply(wanted(tagged, good, one, OPEN)).errors
     assert not errors or "802.1Q" in errors[tagged.id]
     assert names.network_namespace(node.prefix, bad.id) not in namespaces.names()
+
+
+def test_killed_at_any_moment(node: Node) -> None:
+    out, red, blue = public(), network(), network("10.1.0.0/24", segment=78)
+    one, two, far = port(red, "10.0.0.11"), port(red, "10.0.0.12"), port(blue, "10.1.0.11")
+    router = RouterState(
+        id=new_id(), gateway=leg(out, "172.24.4.50/24"), gateway_nexthops=("172.24.4.1",),
+        interfaces=(leg(red, "10.0.0.1/24"), leg(blue, "10.1.0.1/24")),
+    )  # fmt: skip
+    all_of_it = wanted(out, hosted(red, one, two), hosted(blue, far), one, two, far, router, OPEN)
+    less = wanted(out, hosted(red, one), one, replace(router, interfaces=router.interfaces[:1]), OPEN)
+    for _ in range(KILLS):
+        node.end()
+        applier = Applier(node, [all_of_it, less, NodeNetwork(revision=3)])
+        time.sleep(secrets.randbelow(700) / 1000)
+        assert applier.kill() == ""
+        node.begin()
+        assert node.apply(all_of_it).errors == {}
+        found = node.do(node.driver.inventory)
+        assert found == {"networks": {out.id, red.id, blue.id}, "routers": {router.id}, "ports": set()}
+        a, c = node.guest(one), node.guest(far)
+        node.apply()
+        a.carried()
+        c.carried()
+        assert "ip=10.0.0.11" in a.dhcp()
+        c.static("10.1.0.1")
+        assert a.pings("10.1.0.11", 2)
+        assert a.pings("172.24.4.1", 2)
+        assert a.run("busybox wget -qO- http://169.254.169.254/k").stdout == f"{red.id} 10.0.0.11 /k"
+        a.close()
+        c.close()
+    (node.settings.state_dir / "states").unlink()
 
 
 def command_lines() -> Iterator[bytes]:

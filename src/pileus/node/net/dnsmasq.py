@@ -67,15 +67,19 @@ class Dnsmasq:
         self._folder.chmod(0o755)
         restart = pid is None or self._read("config") != files.config or self._moved(files)
         changed = [self._write(name, getattr(files, name)) for name in ("hosts", "options", "addresses")]
+        owners = self._owners(files, restart)
+        adopted = self._files is None
         if restart:
             self.stop()
+            self._write("owners", msgspec.json.encode(owners).decode())
             self._write("config", files.config)
             problems = self._start(files)
         else:
             problems = files.problems
-            if pid is not None and any(changed):
+            self._write("owners", msgspec.json.encode(owners).decode())
+            # An earlier process may have written the files and ended before it said so.
+            if pid is not None and (adopted or any(changed)):
                 os.kill(pid, signal.SIGHUP)
-        self._write("owners", msgspec.json.encode(self._owners(files, restart)).decode())
         self._files = files
         return problems
 

@@ -142,7 +142,7 @@ class Switch:
         mac = network.dhcp_port.mac if network.dhcp_port else ""
         lines += self._set(Device(names.SWITCH, mac, network.mtu, "", True, network.id))
         namespaces.ip_batch(self.namespace, lines)
-        if lines:
+        if lines or self._rules is None:  # also at adoption: an earlier process may have ended just before this
             with namespaces.inside(self.namespace):
                 namespaces.write_sysctls({f"ipv6/conf/{names.SWITCH}/disable_ipv6": "0"})
         self._make_uplink(network)
