@@ -12,12 +12,16 @@ from pileus.compute import (
     extra_specs,
     flavor_access,
     flavors,
+    floating_ips,
     hosts,
     hypervisors,
+    images,
     keypairs,
     limits,
     migrations,
+    networks,
     quotas,
+    security_groups,
     server_groups,
     services,
     tenant_usage,
@@ -153,4 +157,44 @@ _CLOUD = (
     _do("GET", "/extensions/{alias}", extensions.show, _P + "extensions"),
 )
 
-REST_ROUTES: tuple[Route, ...] = (*_FLAVORS, *_KEYPAIRS, *_PROJECTS, *_CLOUD)
+_IMAGE = "/images/{image_id}"
+_META: Version = (2, 38)
+_IMAGES = (
+    *_get("/images", images.index, AUTHENTICATED, s.ImageQuery, until=_PROXY),
+    *_get("/images/detail", images.detail, AUTHENTICATED, s.ImageQuery, until=_PROXY),
+    _do("GET", _IMAGE, images.show, AUTHENTICATED, until=_PROXY),
+    _do("DELETE", _IMAGE, images.delete, AUTHENTICATED, 204, until=_PROXY),
+    _do("GET", _IMAGE + "/metadata", images.metadata, AUTHENTICATED, until=_META),
+    _do("POST", _IMAGE + "/metadata", images.merge_metadata, AUTHENTICATED, body=s.ImageMetadata, until=_META),
+    _do("PUT", _IMAGE + "/metadata", images.replace_metadata, AUTHENTICATED, body=s.ImageMetadata, until=_META),
+    _do("GET", _IMAGE + "/metadata/{key}", images.meta, AUTHENTICATED, until=_META),
+    _do("PUT", _IMAGE + "/metadata/{key}", images.put_meta, AUTHENTICATED, body=s.ImageMeta, until=_META),
+    _do("DELETE", _IMAGE + "/metadata/{key}", images.delete_meta, AUTHENTICATED, 204, until=_META),
+)
+
+_SG = "/os-security-groups"
+_S = _P + "os-security-groups:"
+_FIP = "/os-floating-ips"
+_NETWORKS = (
+    *_get(_SG, security_groups.index, _S + "get", s.Limited, until=_PROXY),
+    _do("POST", _SG, security_groups.create, _S + "create", body=s.SecurityGroupBody, until=_PROXY),
+    _do("GET", _SG + "/{group_id}", security_groups.show, _S + "show", until=_PROXY),
+    _do("PUT", _SG + "/{group_id}", security_groups.update, _S + "update", body=s.SecurityGroupBody, until=_PROXY),
+    _do("DELETE", _SG + "/{group_id}", security_groups.delete, _S + "delete", 202, until=_PROXY),
+    _do("POST", "/os-security-group-rules", security_groups.create_rule, _S + "rule:create",
+        body=s.SecurityRuleBody, until=_PROXY),
+    _do("DELETE", "/os-security-group-rules/{rule_id}", security_groups.delete_rule, _S + "rule:delete", 202,
+        until=_PROXY),
+    _do("GET", "/os-floating-ip-pools", floating_ips.pools, _P + "os-floating-ip-pools", until=_PROXY),
+    _do("GET", _FIP, floating_ips.index, _P + "os-floating-ips:list", until=_PROXY),
+    _do("POST", _FIP, floating_ips.create, _P + "os-floating-ips:create", body=s.PoolBody | None, until=_PROXY),
+    _do("GET", _FIP + "/{floating_ip_id}", floating_ips.show, _P + "os-floating-ips:show", until=_PROXY),
+    _do("DELETE", _FIP + "/{floating_ip_id}", floating_ips.delete, _P + "os-floating-ips:delete", 202, until=_PROXY),
+    _do("GET", "/os-networks", networks.index, _P + "os-networks:list", until=_PROXY),
+    _do("GET", "/os-networks/{network_id}", networks.show, _P + "os-networks:show", until=_PROXY),
+    _do("GET", "/os-tenant-networks", networks.tenant_index, _P + "os-tenant-networks:list", until=_PROXY),
+    _do("GET", "/os-tenant-networks/{network_id}", networks.tenant_show, _P + "os-tenant-networks:show",
+        until=_PROXY),
+)
+
+REST_ROUTES: tuple[Route, ...] = (*_FLAVORS, *_KEYPAIRS, *_PROJECTS, *_CLOUD, *_IMAGES, *_NETWORKS)

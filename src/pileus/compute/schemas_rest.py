@@ -354,3 +354,60 @@ class ExternalEvent(Body):
 
 class ExternalEventsBody(Body):
     events: Annotated[list[ExternalEvent], Meta(min_length=1)]
+
+
+# -- proxies
+
+
+class Limited(Query):
+    all_tenants: str | None = None
+    limit: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
+
+
+class SecurityGroupText(Body):
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    description: Annotated[str, Meta(max_length=255)] | None = ""
+
+
+class SecurityGroupBody(Body):
+    security_group: SecurityGroupText
+
+
+class SecurityRuleNew(Body):
+    parent_group_id: Annotated[str, Meta(max_length=255)]
+    ip_protocol: Annotated[str, Meta(max_length=255)] | None = None
+    from_port: Amount | None = None
+    to_port: Amount | None = None
+    cidr: Annotated[str, Meta(max_length=255)] | None = None
+    group_id: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class SecurityRuleBody(Body):
+    security_group_rule: SecurityRuleNew
+
+
+class PoolBody(Body):
+    pool: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class ImageQuery(Paged):
+    changes_since: str | None = field(default=None, name="changes-since")
+    name: str | None = None
+    status: str | None = None
+    server: str | None = None
+    type: str | None = None
+    min_disk: Annotated[int, Meta(ge=0, le=BIGGEST)] | None = field(default=None, name="minDisk")
+    min_ram: Annotated[int, Meta(ge=0, le=BIGGEST)] | None = field(default=None, name="minRam")
+
+
+MetaKey = Annotated[str, Meta(min_length=1, max_length=255)]
+MetaValue = Annotated[str, Meta(max_length=255)]
+
+
+class ImageMetadata(Body):
+    metadata: dict[MetaKey, MetaValue]
+
+
+class ImageMeta(Body):
+    meta: dict[MetaKey, MetaValue]
