@@ -1,0 +1,162 @@
+"""The action log of a server: what was asked, by whom, how it ended. `/servers/{id}/os-instance-actions`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pileus.compute import servers
+from pileus.compute.tables import action, event, server
+from pileus.web.call import Call
+from pileus.web.errors import BadRequest, NotFound
+from pileus.web.pages import SortKey, next_link, page
+from pileus.web.views import Field, View
+from pileus.world import iso_micro, parse_iso
+
+if TYPE_CHECKING:
+    from pileus.compute.schemas import ActionsQuery
+    from pileus.db.engine import Tx
+
+_OPEN_OF_REQUEST = sa.select(action.c.id).where(
+    action.c.request_id == sa.bindparam("request"), action.c.server_id == sa.bindparam("server"),
+    action.c.finished.is_(None),
+)
+
+
+def begin(call: Call, server_id: str, name: str, event_name: str = "", host: str | None = None) -> None:
+    """Log that an action was asked for, with its event where something is to be done."""
+    row = call.tx.execute(
+        action.insert(),
+        {
+            "server_id": server_id, "action": name, "request_id": call.request_id, "user_id": call.context.user_id,
+            "project_id": call.context.project_id or "", "started": call.now, "updated": call.now,
+        },
+    )
+    if event_name:
+        call.tx.execute(event.insert(), {
+            "action_id": new_key(row), "event": event_name, "host": host, "started": call.now,
+        })
+
+
+def new_key(result: sa.CursorResult[Any]) -> int:
+    """The key that the database gave to an inserted row."""
+    key = result.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def finish(tx: Tx, server_id: str, request_id: str, now: float, error: str = "") -> None:
+    """Log how it ended: the action's open event gets the result."""
+    found = tx.scalar(_OPEN_OF_REQUEST, {"request": request_id, "server": server_id})
+    if found is None:
+        return
+    tx.execute(
+        action.update().where(action.c.id == found),
+        {"finished": now, "updated": now, "message": "Error" if error else None},
+    )
+    tx.execute(
+        event.update().where(event.c.action_id == found, event.c.finished.is_(None)),
+        {
+            "finished": now, "result": "Error" if error else "Success", "traceback": error or None,
+            "details": error[:255] or None,
+        },
+    )
+
+
+_ACTION = View(
+    Field("action"),
+    Field("instance_uuid", "server_id"),
+    Field("request_id"),
+    Field("user_id"),
+    Field("project_id"),
+    Field("start_time", lambda row: iso_micro(row.started)),
+    Field("message"),
+    Field("updated_at", lambda row: iso_micro(row.updated), since=(2, 58)),
+)
+
+
+def index(call: Call) -> dict[str, Any]:
+    """GET /servers/{server_id}/os-instance-actions: 200, the newest first; from 2.21 of deleted servers too."""
+    row = _server(call, "os_compute_api:os-instance-actions:list")
+    query: ActionsQuery = call.query
+    statement = sa.select(action).where(action.c.server_id == row.id)
+    limit, marker = None, None
+    if call.version is not None and call.version >= (2, 58):
+        limit = min(query.limit or 1000, 1000)
+        if query.marker is not None:
+            marker = call.tx.first(statement.where(action.c.request_id == query.marker))
+            if marker is None:
+                raise BadRequest(f"marker [{query.marker}] not found")
+        statement = _changed(call, statement)
+    keys = [SortKey(action.c.started, descending=True)]
+    rows = page(call.tx, statement, keys, action.c.id, limit, marker)
+    reply: dict[str, Any] = {"instanceActions": _ACTION.render_all(rows, call.version)}
+    if limit is not None and len(rows) == limit:
+        here = f"{call.url}{call.path}"
+        href = next_link(here, call.query_pairs, rows[-1].request_id, limit)
+        reply["links"] = [{"rel": "next", "href": href}]
+    return reply
+
+
+def _changed(call: Call, statement: sa.Select[Any]) -> sa.Select[Any]:
+    since, before = call.query.changes_since, call.query.changes_before
+    if call.version is not None and call.version < (2, 66):
+        before = None
+    try:
+        first = parse_iso(since) if since else None
+        last = parse_iso(before) if before else None
+    except ValueError:
+        raise BadRequest("changes-since and changes-before are ISO 8601 times.") from None
+    if first is not None and last is not None and last < first:
+        raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
+    if first is not None:
+        statement = statement.where(action.c.updated >= first)
+    if last is not None:
+        statement = statement.where(action.c.updated <= last)
+    return statement
+
+
+def show(call: Call) -> dict[str, Any]:
+    """GET /servers/{server_id}/os-instance-actions/{request_id}: 200, with its events."""
+    row = _server(call, "os_compute_api:os-instance-actions:show")
+    found = call.tx.first(
+        sa.select(action)
+        .where(action.c.server_id == row.id, action.c.request_id == call.params["request_id"])
+        .order_by(action.c.id).limit(1)
+    )
+    if found is None:
+        raise NotFound(f"Action for request_id {call.params['request_id']} on instance {row.id} not found")
+    body = _ACTION.render(found, call.version)
+    allowed = call.allows("os_compute_api:os-instance-actions:events", project_id=row.project_id)
+    if allowed or (call.version is not None and call.version >= (2, 51)):
+        events = call.tx.all(sa.select(event).where(event.c.action_id == found.id).order_by(event.c.id))
+        body["events"] = [_event(call, row, item, allowed) for item in events]
+    return {"instanceAction": body}
+
+
+def _event(call: Call, row: Any, item: Any, admin: bool) -> dict[str, Any]:
+    version = call.version or (2, 1)
+    body: dict[str, Any] = {
+        "event": item.event, "start_time": iso_micro(item.started),
+        "finish_time": iso_micro(item.finished) if item.finished else None, "result": item.result,
+    }
+    if admin:
+        body["traceback"] = item.traceback
+    if version >= (2, 62):
+        body["hostId"] = servers.host_id(item.host, row.project_id)
+        if admin:
+            body["host"] = item.host
+    if version >= (2, 84) and call.allows(
+        "os_compute_api:os-instance-actions:events:details", project_id=row.project_id
+    ):
+        body["details"] = item.details
+    return body
+
+
+def _server(call: Call, rule: str) -> Any:
+    """The server, deleted or not (2.21). Raises NotFound, Forbidden."""
+    deleted = call.version is not None and call.version >= (2, 21)
+    statement = sa.select(server).where(server.c.id == call.params["server_id"])
+    row = call.tx.first(statement if deleted else statement.where(server.c.deleted.is_(False)))
+    return servers.visible(call, row, call.params["server_id"], rule)

@@ -1,0 +1,69 @@
+"""How an action on a server is asked for: its state, its log entry and its task, in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pileus.compute import instance_actions, nodes, servers, spec
+from pileus.compute.schemas import Fault
+from pileus.network import ports
+from pileus.node.contract import ServerSpec, ServerTask
+from pileus.web.call import Call
+from pileus.web.errors import Conflict
+from pileus.work import tasks
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+
+
+def resource(server_id: str) -> str:
+    """The name under which a server's tasks are kept in order."""
+    return f"server:{server_id}"
+
+
+def begin(
+    call: Call, row: Any, action: str, event: str, task_state: str | None, *, reachable: bool = True, **values: Any
+) -> None:
+    """Log the action and show that it goes on. Raises Conflict when the server's node is down."""
+    if reachable:
+        check_up(call, row)
+    if task_state is not None or values:
+        servers.change(call.tx, row.id, call.now, **({"task_state": task_state} if task_state else {}), **values)
+    instance_actions.begin(call, row.id, action, event, row.host)
+
+
+def check_up(call: Call, row: Any) -> None:
+    """Raises Conflict when the server has no node, or one that is down: nothing could be done to its guest."""
+    found = nodes.by_name(call.tx, row.host) if row.host else None
+    if found is None:
+        raise Conflict(f"Instance {row.id} is not on any host.")
+    if not nodes.is_up(found, call.now):
+        raise Conflict(f"Service is unavailable at this time: node {row.host} of instance {row.id} is down.")
+
+
+def send(
+    tx: Tx, cloud: Cloud, row: Any, kind: str, *, request_id: str, deadline: float | None = None, **arguments: Any
+) -> None:
+    """Ask the server's node for `kind`, a method of the hypervisor; `arguments` are fields of ServerTask.
+
+    `deadline`: seconds from now after which it has failed."""
+    tasks.enqueue(
+        tx, cloud, f"server.{kind}", node=row.host, resource=resource(row.id), request_id=request_id, timeout=deadline,
+        arguments=ServerTask(server_id=row.id, **arguments),
+    )
+
+
+def described(tx: Tx, cloud: Cloud, row: Any, **changed: Any) -> ServerSpec:
+    """The server as its node needs it, with the ports that it has now."""
+    return spec.build(cloud, row, ports.of_servers(tx, [row.id]).get(row.id, []), **changed)
+
+
+def fault(message: str, now: float, code: int = 500) -> dict[str, Any]:
+    """A fault as the server's row holds it."""
+    made: dict[str, Any] = msgspec.to_builtins(
+        Fault(code=code, message=message[:255] or "unknown", created=now, details=message)
+    )
+    return made

@@ -1,0 +1,45 @@
+"""Guests that change by themselves: shut down from inside, crashed, or started by the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pileus.compute import servers, states
+from pileus.network import ports
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+    from pileus.node.contract import GuestReport
+
+_RUNS = (states.ACTIVE, states.PAUSED, states.SUSPENDED, states.STOPPED)
+
+
+def changed(tx: Tx, cloud: Cloud, report: GuestReport) -> None:
+    """Make the server's state what its guest's is.
+
+    Only the node that has the guest is believed, and nothing changes while something is done to the server: the
+    result of that will tell."""
+    row = servers.held(tx, report.server_id)
+    if row is None or row.deleted or row.host != report.node or row.task_state is not None:
+        return
+    power = states.POWER.get(report.power, 0)
+    values: dict[str, object] = {"power_state": power}
+    vm_state = _vm_state(row.vm_state, report.power)
+    if power == row.power_state and vm_state == row.vm_state:
+        return
+    if vm_state != row.vm_state:
+        values["vm_state"] = vm_state
+    servers.change(tx, row.id, cloud.world.now(), **values)
+    if report.power in ("shutdown", "crashed"):
+        own = ports.of_servers(tx, [row.id]).get(row.id, [])
+        ports.mark_down(tx, cloud, [port.id for port in own])
+
+
+def _vm_state(before: str, power: str) -> str:
+    """Rescued, resized and failed servers stay what they are; only their power changes."""
+    if before not in _RUNS:
+        return before
+    if power in ("shutdown", "crashed"):
+        return states.STOPPED if before in (states.ACTIVE, states.PAUSED) else before
+    return {"running": states.ACTIVE, "paused": states.PAUSED, "suspended": states.SUSPENDED}.get(power, before)

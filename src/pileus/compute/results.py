@@ -1,0 +1,267 @@
+"""What a node's results change: the end of every action on a server, by the kind of its task.
+
+A result counts only while the server still waits for it (`task_state`); one that a delete or an operator's reset
+has overtaken changes nothing but the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pileus.compute import instance_actions, lifecycle, orders, resize, servers, states
+from pileus.image import images
+from pileus.network import ports
+from pileus.node.contract import ServerDone, ServerTask, Task, TaskResult
+from pileus.placement import allocations
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+
+Values = dict[str, Any]
+
+
+class End:
+    """One task that has ended, and the server that it was about."""
+
+    __slots__ = ("args", "cloud", "done", "error", "now", "row", "task", "tx")
+
+    def __init__(self, tx: Tx, cloud: Cloud, task: Task, result: TaskResult, args: ServerTask, row: Any) -> None:
+        self.tx, self.cloud, self.task, self.args, self.row = tx, cloud, task, args, row
+        self.error = "" if result.ok else (result.error or "the node gave no reason")
+        self.done = msgspec.json.decode(result.value, type=ServerDone) if result.ok else ServerDone()
+        self.now = cloud.world.now()
+
+    @property
+    def power(self) -> int:
+        """The guest's power state as the node reported it; as it was, where it did not."""
+        guest = self.done.guest
+        return self.row.power_state if guest is None else states.POWER.get(guest.power, 0)
+
+    def settle(self, **values: Any) -> None:
+        """The action is over: nothing goes on any more."""
+        self.write(**{"task_state": None, "power_state": self.power, **values})
+        self.log()
+
+    def write(self, **values: Any) -> None:
+        servers.change(self.tx, self.row.id, self.now, **values)
+
+    def log(self) -> None:
+        instance_actions.finish(self.tx, self.row.id, self.task.request_id, self.now, self.error)
+
+    def fail(self, vm_state: str | None = None, **values: Any) -> None:
+        """The action failed; the server is in error where `vm_state` says so, else as it was."""
+        if vm_state is not None:
+            values["vm_state"] = vm_state
+        self.write(task_state=None, fault=orders.fault(self.error, self.now), **values)
+        self.log()
+
+    def then(self, kind: str, **arguments: Any) -> None:
+        """Ask the node for one more thing, in the same action."""
+        orders.send(self.tx, self.cloud, self.row, kind, request_id=self.task.request_id, **arguments)
+
+
+Handler = Callable[[End], None]
+
+
+def handle(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
+    """The result of any `server.…` task, in the transaction that finishes it."""
+    args = msgspec.json.decode(task.arguments, type=ServerTask)
+    row = servers.held(tx, args.server_id)
+    if row is None:
+        return
+    end = End(tx, cloud, task, result, args, row)
+    if row.deleted:
+        return end.log()
+    if end.done.ports_up:
+        ports.mark_up(tx, cloud, end.done.ports_up)
+    awaited = _BY_KIND[task.kind]
+    handler = awaited.get(row.task_state) or awaited.get(_ANY)
+    if handler is not None:
+        handler(end)
+    elif row.task_state in (None, "deleting"):
+        end.log()
+
+
+_ANY = "(any)"
+
+
+# -- build, and all that ends with a running guest
+
+
+def _built(end: End) -> None:
+    if end.error:
+        return end.fail(states.ERROR)
+    _forget_shelved(end)
+    end.settle(
+        vm_state=states.ACTIVE, launched=end.row.launched or end.now, progress=100, shelved_image_id=None,
+        old_vm_state=None, fault=None,
+    )
+
+
+def _forget_shelved(end: End) -> None:
+    """The image that a shelved server was kept as is not needed any more."""
+    if end.row.shelved_image_id is not None:
+        images.drop(end.tx, end.cloud, end.row.shelved_image_id)
+
+
+def _rebuilt(end: End) -> None:
+    if end.error:
+        return end.fail(states.ERROR)
+    resize.trim(end.tx, end.cloud, end.row)
+    running: Values = {"vm_state": states.ACTIVE, "launched": end.now, "progress": 100}
+    if end.row.old_vm_state == states.STOPPED:
+        # It was off before, so that it is off again.
+        end.write(task_state="powering-off", power_state=end.power, **running)
+        return lifecycle.power_off(end.tx, end.cloud, end.row, end.task.request_id)
+    return end.settle(**running, old_vm_state=None)
+
+
+def _becomes(vm_state: str, failed: str | None = None, **values: Any) -> Handler:
+    """The plain end of an action."""
+
+    def handler(end: End) -> None:
+        if end.error:
+            return end.fail(failed)
+        return end.settle(vm_state=vm_state, **values)
+
+    return handler
+
+
+def _started(end: End) -> None:
+    if end.error:
+        return end.fail()
+    _forget_shelved(end)
+    return end.settle(vm_state=states.ACTIVE, shelved_image_id=None, old_vm_state=None, fault=None)
+
+
+def _stopped(vm_state: str) -> Handler:
+    def handler(end: End) -> None:
+        if end.error:
+            return end.fail()
+        own = ports.of_servers(end.tx, [end.row.id]).get(end.row.id, [])
+        ports.mark_down(end.tx, end.cloud, [port.id for port in own])
+        if vm_state == states.RESIZED:
+            resize.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
+        return end.settle(vm_state=vm_state, old_vm_state=None)
+
+    return handler
+
+
+# -- resize
+
+
+def _resized(end: End) -> None:
+    if end.error:
+        resize.set_status(end.tx, end.row.id, end.now, "error", "migrating")
+        return end.fail(states.ERROR)
+    if end.row.old_vm_state == states.STOPPED:
+        end.write(task_state="resize_finish", power_state=end.power, progress=100)
+        return lifecycle.power_off(end.tx, end.cloud, end.row, end.task.request_id)
+    resize.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
+    return end.settle(vm_state=states.RESIZED, progress=100)
+
+
+def _reverted(end: End) -> None:
+    if end.error:
+        resize.set_status(end.tx, end.row.id, end.now, "error", "reverting")
+        return end.fail(states.ERROR)
+    resize.reverted(end.tx, end.cloud, end.row)
+    resize.set_status(end.tx, end.row.id, end.now, "reverted", "reverting")
+    if end.row.power_state == states.POWER["shutdown"]:
+        end.write(
+            vm_state=states.ACTIVE, task_state="powering-off", power_state=end.power, old_flavor=None
+        )
+        return lifecycle.power_off(end.tx, end.cloud, end.row, end.task.request_id)
+    return end.settle(vm_state=states.ACTIVE, old_flavor=None, old_vm_state=None)
+
+
+# -- snapshots and shelving
+
+
+def _stored(end: End) -> None:
+    """A snapshot's image: the node has uploaded it, or it never will."""
+    if end.error and end.args.image_id:
+        images.fail(end.tx, end.cloud, end.args.image_id, end.error)
+    if end.row.task_state == "shelving":
+        return _shelved(end)
+    if end.row.task_state == "image_snapshot":
+        return end.fail() if end.error else end.settle()
+    return end.log()
+
+
+def _shelved(end: End) -> None:
+    if end.error:
+        return end.fail(states.ERROR, shelved_image_id=None)
+    end.write(vm_state=states.SHELVED, task_state="shelving_offloading", power_state=states.POWER["shutdown"])
+    return end.then("destroy")
+
+
+def _destroyed(end: End) -> None:
+    if end.error:
+        return end.fail(states.ERROR)
+    if end.row.task_state == "shelving_offloading":
+        allocations.release(end.tx, end.row.id)
+        ports.move(end.tx, end.cloud, end.row.id, "")
+        return end.settle(vm_state=states.OFFLOADED, host=None, zone=None, power_state=0)
+    lifecycle.bury(end.tx, end.cloud, end.row, end.now)
+    return end.log()
+
+
+# -- interfaces
+
+
+def _attached(end: End) -> None:
+    """A port that the guest could not be given goes again."""
+    port_id = end.args.port_id
+    if end.error and port_id:
+        _drop_port(end, port_id)
+        end.write(fault=orders.fault(end.error, end.now))
+    end.log()
+
+
+def _detached(end: End) -> None:
+    port_id = end.args.port_id
+    if not end.error and port_id:
+        _drop_port(end, port_id)
+    end.log()
+
+
+def _drop_port(end: End, port_id: str) -> None:
+    if port_id in end.row.own_ports:
+        ports.delete(end.tx, end.cloud, port_id)
+    else:
+        ports.release(end.tx, end.cloud, port_id)
+    tags = {k: v for k, v in end.row.nic_tags.items() if k != port_id}
+    end.write(own_ports=[p for p in end.row.own_ports if p != port_id], nic_tags=tags)
+
+
+_ACTIVE = _becomes(states.ACTIVE)
+
+_BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
+    "server.build": {"spawning": _built},
+    "server.rebuild": {"rebuilding": _rebuilt},
+    "server.power_on": {"powering-on": _started},
+    "server.power_off": {"powering-off": _stopped(states.STOPPED), "resize_finish": _stopped(states.RESIZED)},
+    "server.reboot": dict.fromkeys(
+        ("rebooting", "rebooting_hard"), _becomes(states.ACTIVE, failed=states.ERROR, fault=None)
+    ),
+    "server.pause": {"pausing": _becomes(states.PAUSED)},
+    "server.unpause": {"unpausing": _ACTIVE},
+    "server.suspend": {"suspending": _becomes(states.SUSPENDED)},
+    "server.resume": {"resuming": _ACTIVE},
+    "server.rescue": {"rescuing": _becomes(states.RESCUED, failed=states.ERROR)},
+    "server.unrescue": {
+        "unrescuing": _becomes(states.ACTIVE, failed=states.ERROR, rescue_image=None, old_vm_state=None)
+    },
+    "server.resize": {"resize_migrating": _resized, "resize_reverting": _reverted},
+    "server.snapshot": {_ANY: _stored},
+    "server.destroy": {_ANY: _destroyed},
+    "server.attach_nic": {_ANY: _attached},
+    "server.detach_nic": {_ANY: _detached},
+}
+
+RESULTS = dict.fromkeys(_BY_KIND, handle)

@@ -1,0 +1,62 @@
+"""createImage: a server's disk as a new image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pileus.compute import names, orders, quotas, spec, states
+from pileus.compute.schemas import CreateImage
+from pileus.image import images
+from pileus.web.call import Call, Reply
+from pileus.web.errors import OverQuota
+
+if TYPE_CHECKING:
+    from pileus.auth.context import Context
+
+_NOT_INHERITED = frozenset({
+    "cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature", "img_signature_key_type",
+    "img_signature_certificate_uuid", "os_glance_import_task", "os_glance_importing_to_stores",
+})
+
+
+def create_image(call: Call, row: Any, value: CreateImage) -> Reply:
+    """createImage: 202; its Location names the image, from 2.45 on its body does."""
+    states.require(call.context, row, "createImage")
+    version = call.version or (2, 1)
+    if version < (2, 39):
+        _check_quota(call, value.metadata)
+    image_id = make(call, row, names.check_name(value.name), value.metadata, call.context)
+    orders.begin(call, row, "createImage", "compute_snapshot_instance", "image_snapshot")
+    orders.send(call.tx, call.cloud, row, "snapshot", request_id=call.request_id, image_id=image_id)
+    if version >= (2, 45):
+        return Reply({"image_id": image_id})
+    return Reply(headers={"Location": f"{call.base}/image/v2/images/{image_id}"})
+
+
+def _check_quota(call: Call, metadata: dict[str, str]) -> None:
+    most = quotas.limits(call.tx, call.cloud, call.context.project_id or "")["metadata_items"]
+    if 0 <= most < len(metadata):
+        raise OverQuota(f"Maximum number of metadata items exceeds {most}")
+
+
+def make(call: Call, row: Any, name: str, properties: dict[str, str], context: Context) -> str:
+    """A queued image that waits for the disk of a server; its id."""
+    facts = spec.facts_of(row)
+    inherited = {
+        k: v for k, v in (facts.properties if facts else {}).items()
+        if k not in _NOT_INHERITED and not k.startswith("owner_specified.")
+    }
+    own = {
+        "image_type": "snapshot", "instance_uuid": row.id, "user_id": row.user_id, "image_location": "snapshot",
+        "image_state": "available", "owner_id": row.project_id, "base_image_ref": row.image_id or "",
+    }
+    if facts and facts.kernel_id:
+        own["kernel_id"] = facts.kernel_id
+    if facts and facts.ramdisk_id:
+        own["ramdisk_id"] = facts.ramdisk_id
+    min_disk = spec.flavor_of(row).disk or (facts.min_disk if facts else 0)
+    image_id: str = images.create_for_snapshot(
+        call.tx, call.cloud, context, name=name, properties={**inherited, **own, **properties},
+        disk_format="qcow2", min_disk=min_disk, min_ram=facts.min_ram if facts else 0,
+    )
+    return image_id
