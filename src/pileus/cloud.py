@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import importlib.util
 import logging
@@ -96,8 +97,11 @@ class Cloud:
             self.policy.override(Path(self.settings.policy_file))
         for room in self.rooms.values():
             if room.bootstrap:
-                bootstrap = room.bootstrap
-                self.db.run_sync(lambda tx, b=bootstrap: b(tx, self))  # type: ignore[misc]
+                self.db.run_sync(functools.partial(self._bootstrap, room.bootstrap))
+
+    def _bootstrap(self, bootstrap: Callable[[Tx, Cloud], None], tx: Tx) -> None:
+        tx.serialize("bootstrap")  # controllers that start at once must not both make what is missing
+        bootstrap(tx, self)
 
     @property
     def served(self) -> list[Service]:
@@ -123,7 +127,13 @@ class Cloud:
 
         place = self.bus.subscribe("")
         while True:
-            if not await work_once(self, owner):
+            try:
+                done = await work_once(self, owner)
+            except Exception:
+                # The task's lease runs out and it is tried again; its deadline bounds that.
+                _LOG.exception("a worker could not take or end a task")
+                done = False
+            if not done:
                 await place.wait(1.0)
 
 

@@ -159,7 +159,7 @@ def load(
     if file is not None:
         try:
             values.update(tomllib.loads(file.read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"{file}: {error}") from None
     names = set(Settings.__struct_fields__)
     for key, value in (environment if environment is not None else os.environ).items():
@@ -182,7 +182,10 @@ def _parse(name: str, value: str) -> Any:
     if origin is tuple:
         return [part for part in value.split(",") if part]
     if origin is dict:
-        return dict(part.split(":", 1) for part in value.split(",") if ":" in part)
+        parts = [part for part in value.split(",") if part]
+        if wrong := next((part for part in parts if ":" not in part), None):
+            raise SettingsError(f"setting '{name}': write key:value,key:value, not '{wrong}'")
+        return dict(part.split(":", 1) for part in parts)
     return value
 
 

@@ -33,10 +33,13 @@ class Policy:
         self._checks: dict[str, Check] = {}
 
     def override(self, path: Path) -> None:
-        """Read a YAML or JSON policy file. Raises PolicyError for an unreadable rule or an unknown name."""
+        """Read a YAML or JSON policy file. Raises PolicyError when the file or a rule cannot be read."""
         import yaml
 
-        loaded = yaml.safe_load(path.read_text()) or {}
+        try:
+            loaded = yaml.safe_load(path.read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise PolicyError(f"{path}: {error}") from None
         if not isinstance(loaded, dict):
             raise PolicyError(f"{path}: a policy file is a mapping of rule names to rules")
         self.text.update({str(name): str(rule) for name, rule in loaded.items()})
@@ -44,9 +47,20 @@ class Policy:
         self.compile_all()
 
     def compile_all(self) -> None:
-        """Compile every rule, so that a mistake is found at start and not by a request."""
+        """Compile every rule, so that a mistake is found at start and not by a request. Raises PolicyError."""
         for name in self.text:
             self.check(name)
+        for name in self.text:
+            self._follow(name, ())
+
+    def _follow(self, name: str, way: tuple[str, ...]) -> None:
+        """Every rule that a rule names exists, and none leads back to itself."""
+        if name in way:
+            raise PolicyError(f"policy rule '{name}' refers to itself: {' -> '.join((*way, name))}")
+        for other in _Parser(self, name, self.text[name]).referred():
+            if other not in self.text:
+                raise PolicyError(f"policy rule '{name}' names 'rule:{other}', which does not exist")
+            self._follow(other, (*way, name))
 
     def check(self, name: str) -> Check:
         """The rule as a function. Raises PolicyError when it does not exist or cannot be read."""
@@ -80,6 +94,10 @@ class _Parser:
                 raise PolicyError(f"policy rule '{name}': cannot read '{rest}'")
             self.words.append(found[1])
             rest = rest[found.end() :].strip()
+
+    def referred(self) -> list[str]:
+        """The rules that this one names."""
+        return [word.removeprefix("rule:") for word in self.words if word.startswith("rule:")]
 
     def parse(self) -> Check:
         if not self.words:
@@ -130,14 +148,14 @@ class _Parser:
         if word == "!":
             return _never
         kind, colon, value = word.partition(":")
-        if not colon:
+        if not colon or not kind:
             raise PolicyError(f"policy rule '{self.name}': '{word}' is not KIND:VALUE")
         if kind == "rule":
             policy = self.policy
             return lambda context, target: policy.check(value)(context, target)
         if kind == "role":
             role = value.lower()
-            return lambda context, target: role in context.roles
+            return lambda context, target: any(role == held.lower() for held in context.roles)
         return _compare(kind, value)
 
 
@@ -149,7 +167,8 @@ def _compare(kind: str, value: str) -> Check:
     def check(context: Context, target: Target) -> bool:
         left = literal if literal is not None else context.credentials().get(kind)
         if field is not None:
-            if field not in target:
+            # A scope that the token does not have equals no owner, not even none; "None" is written where it is meant.
+            if field not in target or left is None:
                 return False
             return str(left) == str(target[field])
         return str(left) == wanted

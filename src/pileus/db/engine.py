@@ -28,6 +28,16 @@ _ATTEMPTS = 8
 _POSTGRES_RETRY = {"40001", "40P01"}
 _MYSQL_RETRY = {1205, 1213, 1047, 2006, 2013}
 _LOST = {1047, 2006, 2013}
+_STRICT = "SET SESSION sql_mode='STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+
+
+_NESTED = "a transaction was opened inside another: pass the Tx on instead"
+
+
+class OutcomeUnknown(Exception):
+    """The connection was lost while a transaction was being committed: it may have happened or not.
+
+    It is not run again, since that could do the work twice."""
 
 
 class Retry(Exception):
@@ -72,8 +82,18 @@ class Tx:
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part that may fail by itself, as an insert that may meet a duplicate."""
-        with self.conn.begin_nested():
+        nested = self.conn.begin_nested()
+        try:
             yield
+        except BaseException as error:
+            # After a deadlock MariaDB has rolled all back, savepoints too; the deadlock is what `run` must see.
+            if isinstance(error, sa.exc.DBAPIError) and _may_pass(error):
+                with contextlib.suppress(sa.exc.DBAPIError):
+                    nested.rollback()
+            else:
+                nested.rollback()
+            raise
+        nested.commit()
 
     def serialize(self, name: str) -> None:
         """From here to the commit, no other transaction holds `name`. For checks over many rows (quotas).
@@ -97,12 +117,16 @@ class Database:
         self.url = _driver(url)
         self.embedded = self.url.get_backend_name() == "sqlite"
         self._lock = threading.RLock()
+        self._here = threading.local()
         if self.embedded:
             self._engine = _sqlite(self.url, synchronous)
             self._conn: Connection | None = None
             self._pool: ThreadPoolExecutor | None = None
         else:
             options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+            if self.url.get_backend_name() == "mysql":
+                # What does not fit is refused, not cut, whatever the server's own default is.
+                options["connect_args"] = {"init_command": _STRICT}
             self._engine = sa.create_engine(
                 self.url, pool_size=pool_size, max_overflow=0, pool_recycle=300, pool_pre_ping=True, **options
             )
@@ -131,8 +155,10 @@ class Database:
         if self._pool is None:
             return self.run_sync(work, write=write)
         loop = asyncio.get_running_loop()
-        result, tx = await loop.run_in_executor(self._pool, functools.partial(self._attempts, work, write))
-        tx.committed()
+        future = loop.run_in_executor(self._pool, functools.partial(self._attempts, work, write))
+        # A caller that goes away does not stop the transaction, so what follows the commit must not hang on it.
+        future.add_done_callback(_committed)
+        result, _ = await asyncio.shield(future)
         return result
 
     def run_sync(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
@@ -155,11 +181,18 @@ class Database:
         if self.embedded:
             with self._lock:
                 return self._inline(work, write)
-        with self._engine.connect() as conn:
-            tx = Tx(conn, write)
-            with conn.begin():
-                result = work(tx)
-            return result, tx
+        if getattr(self._here, "inside", False):
+            raise RuntimeError(_NESTED)
+        self._here.inside = True
+        try:
+            with self._engine.connect() as conn:
+                tx = Tx(conn, write)
+                with conn.begin() as transaction:
+                    result = work(tx)
+                    _commit(transaction)
+                return result, tx
+        finally:
+            self._here.inside = False
 
     def _inline(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
         # Begin and commit go straight to the driver: through SQLAlchemy each costs as much as a select. Its own
@@ -168,7 +201,7 @@ class Database:
             self._conn = self._engine.connect()
         raw: Any = self._conn.connection.dbapi_connection
         if raw.in_transaction:
-            raise RuntimeError("a transaction was opened inside another: pass the Tx on instead")
+            raise RuntimeError(_NESTED)
         raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
             tx = Tx(self._conn, write)
@@ -179,6 +212,22 @@ class Database:
                 raw.execute("ROLLBACK")
             raise
         return result, tx
+
+
+def _commit(transaction: sa.RootTransaction) -> None:
+    """Raises OutcomeUnknown when the connection is lost on the way."""
+    try:
+        transaction.commit()
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated or _code(error) in _LOST:
+            raise OutcomeUnknown("the database connection was lost at commit") from error
+        raise
+
+
+def _committed(future: asyncio.Future[tuple[Any, Tx]]) -> None:
+    """Runs what waits for a transaction's commit, on the loop's thread."""
+    if not future.cancelled() and future.exception() is None:
+        future.result()[1].committed()
 
 
 def _driver(url: str) -> sa.URL:
@@ -216,8 +265,13 @@ def _sqlite(url: sa.URL, synchronous: str) -> Engine:
 
 
 def _may_pass(error: sa.exc.DBAPIError) -> bool:
-    original = error.orig
-    if getattr(original, "sqlstate", None) in _POSTGRES_RETRY:
+    if getattr(error.orig, "sqlstate", None) in _POSTGRES_RETRY:
         return True
-    code = original.args[0] if original is not None and original.args else None
-    return code in _MYSQL_RETRY if isinstance(code, int) else bool(error.connection_invalidated)
+    code = _code(error)
+    return code in _MYSQL_RETRY if code is not None else bool(error.connection_invalidated)
+
+
+def _code(error: sa.exc.DBAPIError) -> int | None:
+    """MariaDB's number of the error."""
+    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return code if isinstance(code, int) else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pileus.db.tables import metadata, table
+from pileus.db.tables import table
 
 if TYPE_CHECKING:
     from pileus.db.engine import Tx
@@ -18,8 +19,6 @@ revision = table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-
-assert metadata is not None
 
 _READ = sa.select(revision.c.value).where(revision.c.name == sa.bindparam("n"))
 _BUMP = (
@@ -34,7 +33,7 @@ def hold(tx: Tx, name: str) -> None:
         try:
             with tx.savepoint():
                 tx.execute(named_lock.insert().values(name=name))
-        except sa.exc.IntegrityError:
+        except sa.exc.IntegrityError:  # another transaction was first, and has committed
             tx.first(lock)
 
 
@@ -48,7 +47,15 @@ def read_revision(tx: Tx, name: str) -> int:
 
 
 def bump_revision(tx: Tx, name: str) -> None:
-    """Count one change, in the same transaction as the change. Caches compare the counter."""
-    tx.memo.pop(name, None)
-    if not tx.execute(_BUMP, {"n": name}).rowcount:
-        tx.execute(revision.insert().values(name=name, value=1))
+    """Count one change, in the same transaction as the change. Caches compare the counter.
+
+    To the rest of this transaction the counter reads as a number that no other ever sees: what it caches may be
+    rolled back, and the next transaction would count to the same value."""
+    tx.memo[name] = -(uuid.uuid4().int >> 65)
+    if tx.execute(_BUMP, {"n": name}).rowcount:
+        return
+    try:
+        with tx.savepoint():
+            tx.execute(revision.insert().values(name=name, value=1))
+    except sa.exc.IntegrityError:  # another transaction was first, and has committed
+        tx.execute(_BUMP, {"n": name})

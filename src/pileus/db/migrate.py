@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 from pileus.db.engine import Database
 from pileus.db.migrations import HEAD
 
+_LOCK = 7_453_287  # any number that no one else locks by
 _TABLES = ("pileus.db.locks", "pileus.work.tables")
 
 
@@ -34,7 +37,7 @@ def current(database: Database) -> str | None:
 
 
 def upgrade(database: Database) -> None:
-    """Run the migrations that are missing."""
+    """Run the migrations that are missing. Of several controllers that start at once, one does it."""
     if current(database) == HEAD:
         return
     from alembic import command
@@ -42,12 +45,28 @@ def upgrade(database: Database) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with database.engine.connect() as conn:
-        if database.embedded:
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
-        elif database.dialect == "mysql" and current(database) is None:
-            # New tables take it from the database; MariaDB's own default folds case.
-            conn.exec_driver_sql("ALTER DATABASE CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    with database.engine.connect() as conn, _alone(conn, database.dialect):
+        if database.dialect == "mysql" and current(database) is None:
+            # New tables take it from the database; the default folds case, and some ignore spaces at the end.
+            collation = "utf8mb4_nopad_bin" if getattr(conn.dialect, "is_mariadb", False) else "utf8mb4_bin"
+            conn.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {collation}")
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
         conn.commit()
+
+
+@contextlib.contextmanager
+def _alone(conn: sa.Connection, dialect: str) -> Iterator[None]:
+    """No other controller migrates the database meanwhile."""
+    if dialect == "mysql":
+        # A lock of the connection's: there every CREATE TABLE commits.
+        if not conn.exec_driver_sql(f"SELECT GET_LOCK('pileus.migrate.{_LOCK}', 600)").scalar():
+            raise TimeoutError("another controller has been migrating this database for ten minutes")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sa.exc.DBAPIError):  # a lost connection has lost its lock too
+                conn.exec_driver_sql(f"SELECT RELEASE_LOCK('pileus.migrate.{_LOCK}')")
+        return
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if dialect == "sqlite" else f"SELECT pg_advisory_xact_lock({_LOCK})")
+    yield

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
+import sqlalchemy as sa
 
 from pileus.auth.context import NOBODY
 from pileus.web import log
@@ -111,15 +112,15 @@ class App:
             call.body = decode_body(route.body, await self._body(call, route, receive), call.version)
         elif call.method in ("POST", "PUT", "PATCH"):
             await _drain(receive)
-        if inspect.iscoroutinefunction(route.handler):
-            if route.policy != PUBLIC:
-                await call.db.run(lambda tx: self._authorize(call, route, tx), write=False)
-            result = await route.handler(call)
-        else:
-            try:
+        try:
+            if inspect.iscoroutinefunction(route.handler):
+                if route.policy != PUBLIC:
+                    await call.db.run(lambda tx: self._authorize(call, route, tx), write=False)
+                result = await route.handler(call)
+            else:
                 result = await call.db.run(lambda tx: self._plain(call, route, tx), write=route.writes)
-            except Exception as error:
-                raise _translate(error) from error
+        except (sa.exc.DBAPIError, OverflowError) as error:
+            raise _translate(error) from error
         reply = result if isinstance(result, Reply) else Reply(result)
         reply.status = reply.status or route.status
         return reply
@@ -197,7 +198,7 @@ def _read_head(call: Call, scope: Scope) -> None:
     text = scope.get("query_string", b"").decode("latin-1")
     if text:
         call.query_pairs = parse_qsl(text, keep_blank_values=True)
-        if "\0" in text or any("\0" in value for _, value in call.query_pairs):
+        if "\0" in text or any("\0" in word for pair in call.query_pairs for word in pair):
             raise BadRequest("The query holds a null character.")
 
 
@@ -255,8 +256,6 @@ async def _drain(receive: Receive) -> None:
 
 def _translate(error: Exception) -> Exception:
     """What a database refuses becomes the caller's 409; what cannot be stored becomes a 400."""
-    import sqlalchemy as sa
-
     if isinstance(error, sa.exc.IntegrityError):
         return Conflict("The request conflicts with one that came at the same time; look again and repeat it.")
     if isinstance(error, sa.exc.DataError | OverflowError):

@@ -12,6 +12,8 @@ from sqlalchemy.engine import Row
 from pileus.db.engine import Tx
 from pileus.web.errors import BadRequest
 
+_MOST = 1 << 31
+
 
 class SortKey:
     """A column and its direction."""
@@ -66,7 +68,7 @@ def page(
             statement = statement.order_by(present.desc() if key.descending else present.asc())
         statement = statement.order_by(key.column.desc() if key.descending else key.column.asc())
     if limit is not None:
-        statement = statement.limit(limit)
+        statement = statement.limit(min(limit, _MOST))  # any number may be asked for; databases take 64 bits
     rows = list(tx.all(statement))
     return rows[::-1] if reverse else rows
 

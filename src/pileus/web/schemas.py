@@ -8,7 +8,9 @@ request's version is refused as unknown.
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+import re
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -53,6 +55,10 @@ def until(major: int, minor: int) -> Meta:
     return Meta(extra={"until": (major, minor)})
 
 
+_NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""A null character in JSON: an escape that is not itself escaped."""
+
+
 @functools.cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
@@ -66,6 +72,8 @@ def decode_body(kind: Any, data: bytes, version: Version | None) -> Any:
         raise BadRequest(f"Invalid input: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"Malformed request body: it is not valid JSON ({error}).") from None
+    if _NULL.search(data):
+        raise BadRequest("Invalid input: a text holds a null character, which no database could keep.")
     if version is not None:
         check_versions(value, version, "$")
     return value
@@ -88,9 +96,15 @@ def decode_query(kind: Any, pairs: list[tuple[str, str]]) -> Any:
 
 @functools.cache
 def _list_fields(kind: Any) -> frozenset[str]:
-    return frozenset(
-        f.encode_name for f in msgspec.structs.fields(kind) if "list" in str(f.type) or "tuple" in str(f.type)
-    )
+    hints = get_type_hints(kind)
+    return frozenset(f.encode_name for f in msgspec.structs.fields(kind) if _is_list(hints[f.name]))
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether a type is a list, or may be one."""
+    if hint in (list, tuple) or get_origin(hint) in (list, tuple):
+        return True
+    return get_origin(hint) in (Union, UnionType) and any(_is_list(part) for part in get_args(hint))
 
 
 @functools.cache
@@ -126,9 +140,9 @@ def check_versions(value: Any, version: Version, place: str) -> None:
                     f"Invalid input: additional properties are not allowed ('{wire}' was unexpected at "
                     f"`{place}` in version {version[0]}.{version[1]})"
                 )
-            if isinstance(inner, msgspec.Struct | list | tuple):
+            if isinstance(inner, msgspec.Struct | list | tuple | dict):
                 check_versions(inner, version, f"{place}.{wire}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
+    elif isinstance(value, list | tuple | dict):
+        for index, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(item, msgspec.Struct):
                 check_versions(item, version, f"{place}[{index}]")

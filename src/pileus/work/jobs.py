@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import msgspec
+import sqlalchemy as sa
 
 from pileus.node.contract import NodeFault, Task, TaskResult
 from pileus.web import log
@@ -55,4 +56,10 @@ async def _do(cloud: Cloud, task: Task) -> TaskResult:
 async def _keep(cloud: Cloud, task: Task, owner: str) -> None:
     while True:
         await asyncio.sleep(_HOLD / 3)
-        await cloud.db.run(lambda tx: tasks.renew(tx, task.id, owner, cloud.world.now() + _HOLD))
+        try:
+            kept = await cloud.db.run(lambda tx: tasks.renew(tx, task.id, owner, cloud.world.now() + _HOLD))
+        except sa.exc.SQLAlchemyError as error:
+            _LOG.warning("task %s: its lease is not renewed, trying again: %s", task.id, error)
+            continue
+        if not kept:
+            return

@@ -5,12 +5,14 @@ The bus only wakes who is to do them; a lost wake costs a delay, never a task.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
+from pileus.db.engine import Retry
 from pileus.node.contract import Task, TaskResult
 from pileus.work.tables import task
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
+_LOG = logging.getLogger("pileus.work")
+
 OPEN = ("pending", "running")
 _KEEP = 6 * 3600.0
+_TRIES = 16  # free tasks looked at: others may take the first ones at the same moment
 
 
 def enqueue(
@@ -85,22 +90,23 @@ def claim(tx: Tx, owner: str, now: float, hold: float = 60.0) -> Task | None:
             ),
         )
         .order_by(task.c.seq)
-        .limit(1)
+        .limit(_TRIES)
     )
-    row = tx.first(free)
-    if row is None:
-        return None
-    taken = tx.execute(
-        task.update()
-        .where(task.c.id == row.id, task.c.lease == row.lease, task.c.state == row.state)
-        .values(state="running", owner=owner, lease=now + hold, attempt=row.attempt + 1)
-    )
-    return _message(row) if taken.rowcount else None
+    for row in tx.all(free):
+        taken = tx.execute(
+            task.update()
+            .where(task.c.id == row.id, task.c.lease == row.lease, task.c.state == row.state)
+            .values(state="running", owner=owner, lease=now + hold, attempt=row.attempt + 1)
+        )
+        if taken.rowcount:
+            return _message(row)
+    return None
 
 
 def renew(tx: Tx, task_id: str, owner: str, until: float) -> bool:
     """Keep a claimed task; False when it is no longer ours."""
-    kept = tx.execute(task.update().where(task.c.id == task_id, task.c.owner == owner).values(lease=until))
+    mine = (task.c.id == task_id, task.c.owner == owner, task.c.state == "running")
+    kept = tx.execute(task.update().where(*mine).values(lease=until))
     return bool(kept.rowcount)
 
 
@@ -119,7 +125,7 @@ def finish(tx: Tx, cloud: Cloud, result: TaskResult) -> bool:
                 not_before=now + min(30.0, 0.5 * 2 ** min(row.attempt, 6)),
             )
         )
-        cloud.metrics.tasks.labels(row.kind, "retried").inc()
+        tx.after_commit(lambda: cloud.metrics.tasks.labels(row.kind, "retried").inc())
         return True
     tx.execute(
         task.update().where(task.c.id == row.id).values(
@@ -130,22 +136,36 @@ def finish(tx: Tx, cloud: Cloud, result: TaskResult) -> bool:
     handler = cloud.results.get(row.kind)
     if handler is not None:
         handler(tx, cloud, _message(row), result)
-    cloud.metrics.tasks.labels(row.kind, "done" if result.ok else "failed").inc()
-    cloud.metrics.task_time.labels(row.kind).observe(now - row.created)
+    tx.after_commit(lambda: _count(cloud, row, result.ok, now))
     return True
+
+
+def _count(cloud: Cloud, row: Row[Any], ok: bool, now: float) -> None:
+    cloud.metrics.tasks.labels(row.kind, "done" if ok else "failed").inc()
+    cloud.metrics.task_time.labels(row.kind).observe(now - row.created)
 
 
 def expire(tx: Tx, cloud: Cloud) -> int:
     """Fail what is past its deadline, forget what ended long ago; how many failed. Runs periodically."""
     now = cloud.world.now()
-    late = tx.all(sa.select(task).where(task.c.state.in_(OPEN), task.c.deadline < now).limit(200))
+    past = sa.select(task).where(task.c.state.in_(OPEN), task.c.deadline < now).order_by(task.c.deadline).limit(200)
+    late = tx.all(past)
     for row in late:
         where = f"node {row.node}" if row.node else "a controller"
-        finish(tx, cloud, TaskResult(
+        result = TaskResult(
             task_id=row.id, node=row.node, ok=False,
             error=f"{row.kind}: {where} has not done it within {now - row.created:.0f} s"
             + (f"; the last attempt said: {row.error}" if row.error else ""),
-        ))
+        )
+        try:
+            with tx.savepoint():
+                finish(tx, cloud, result)
+        except (sa.exc.OperationalError, Retry):
+            raise  # the whole transaction is run again
+        except Exception:
+            # One that cannot be ended must not keep the others from it.
+            _LOG.exception("task %s (%s of %s) is late, and its failure cannot be recorded", row.id, row.kind,
+                           row.resource)
     tx.execute(task.delete().where(task.c.state.in_(("done", "failed")), task.c.finished < now - _KEEP))
     return len(late)
 

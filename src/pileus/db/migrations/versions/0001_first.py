@@ -10,6 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Make every table. MariaDB commits each by itself, so one that was killed half-way left some."""
     load_tables()
-    metadata.create_all(op.get_bind(), checkfirst=False)
+    bind = op.get_bind()
+    metadata.create_all(bind, checkfirst=bind.dialect.name == "mysql")
