@@ -9,6 +9,7 @@ from pileus.placement.faults import ConcurrentUpdate
 from pileus.placement.tables import provider
 from pileus.placement.views import fresh
 from pileus.web.call import Call, Reply
+from pileus.web.errors import BadRequest
 
 if TYPE_CHECKING:
     from pileus.placement.schemas import AggregatesBody
@@ -24,6 +25,8 @@ def replace(call: Call) -> Reply:
     row = providers.need(call.tx, call.params["uuid"])
     body: AggregatesBody | list[str] = call.body
     ids = body if isinstance(body, list) else body.aggregates
+    if len(set(ids)) != len(ids):
+        raise BadRequest("Invalid input: an aggregate is named more than once.")
     if not isinstance(body, list):
         if body.resource_provider_generation != row.generation:
             raise ConcurrentUpdate(
@@ -31,7 +34,7 @@ def replace(call: Call) -> Reply:
             )
         providers.bump(call.tx, row.id, call.now, row.generation)
     call.tx.execute(
-        provider.update().where(provider.c.id == row.id).values(aggregates=providers.words(set(ids)), updated=call.now)
+        provider.update().where(provider.c.id == row.id).values(aggregates=providers.words(ids), updated=call.now)
     )
     return _reply(call, providers.need(call.tx, row.id))
 

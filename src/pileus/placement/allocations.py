@@ -121,7 +121,7 @@ def _nested(rows: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
 def replace(tx: Tx, now: float | None, claims: Sequence[Claim]) -> None:
     """Let each consumer have what its claim says, instead of what it had, all or none.
 
-    `now` may be None where nothing is claimed and the time of the change does not matter.
+    `now` is None for a release, which does not count the providers' generations: it can make nobody's view wrong.
 
     Raises ConcurrentUpdate when a generation differs, Conflict when something does not fit, BadRequest for an
     unknown provider or class."""
@@ -151,8 +151,9 @@ def replace(tx: Tx, now: float | None, claims: Sequence[Claim]) -> None:
     empty = [one.consumer for one in claims if not one.resources]
     if empty:
         tx.execute(_DROP_CONSUMERS, {"cs": empty})
-    for provider_id in sorted({p for p, _ in shifts}):
-        providers.bump(tx, provider_id, now)
+    if now is not None:
+        for provider_id in sorted({p for p, _ in shifts}):
+            providers.bump(tx, provider_id, now)
 
 
 def _check_names(tx: Tx, claims: Sequence[Claim], wanted: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -78,7 +79,7 @@ def update(call: Call) -> None:
         msgspec.convert(consumer_id, UuidText)
     except msgspec.ValidationError:
         raise BadRequest(f"Malformed consumer_uuid: {consumer_id}") from None
-    allocations.replace(call.tx, call.now, [claim_of(consumer_id, call.body)])
+    allocations.replace(call.tx, call.now, [claim_of(str(uuid.UUID(consumer_id)), call.body)])
 
 
 def create(call: Call) -> None:

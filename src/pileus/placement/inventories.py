@@ -123,7 +123,7 @@ def create(call: Call) -> Reply:
     except sa.exc.IntegrityError:
         raise ConcurrentUpdate(f"Update conflict: there is an inventory of {body.resource_class} already.") from None
     location = {
-        "Location": f"{call.service.prefix}/resource_providers/{row.id}/inventories/{body.resource_class}"
+        "Location": f"{call.url}/resource_providers/{row.id}/inventories/{body.resource_class}"
     }
     row = providers.need(call.tx, row.id)
     return _one(call, row, _need(call.tx, row.id, body.resource_class), headers=location)

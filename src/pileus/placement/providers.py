@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,6 @@ _BUMP = (
     provider.update().where(provider.c.id == sa.bindparam("i"))
     .values(generation=provider.c.generation + 1, updated=sa.bindparam("now"))
 )
-_BUMP_ONLY = provider.update().where(provider.c.id == sa.bindparam("i")).values(generation=provider.c.generation + 1)
 _INVENTORIES = sa.select(inventory).where(inventory.c.provider_id == sa.bindparam("p")).order_by(
     inventory.c.resource_class
 )
@@ -143,13 +143,10 @@ def write_traits(tx: Tx, row: Provider, traits: frozenset[str], now: float) -> N
         raise ConcurrentUpdate(f"Resource provider {row.id} was changed at the same time; look again and repeat it.")
 
 
-def bump(tx: Tx, provider_id: str, now: float | None, expected: int | None = None) -> None:
+def bump(tx: Tx, provider_id: str, now: float, expected: int | None = None) -> None:
     """Count a provider's generation. Raises ConcurrentUpdate when it is not the `expected` one."""
     if expected is None:
-        if now is None:
-            tx.execute(_BUMP_ONLY, {"i": provider_id})
-        else:
-            tx.execute(_BUMP, {"i": provider_id, "now": now})
+        tx.execute(_BUMP, {"i": provider_id, "now": now})
         return
     written = tx.execute(
         provider.update().where(provider.c.id == provider_id, provider.c.generation == expected)
@@ -274,14 +271,14 @@ def _find(call: Call, query: ProvidersQuery) -> list[Provider]:
 def create(call: Call) -> Reply:
     """POST /resource_providers: 200 with the provider, before 1.20 201 without."""
     body: ProviderNew = call.body
-    new_id = call.cloud.world.uuid() if body.uuid is UNSET else body.uuid
+    new_id = call.cloud.world.uuid() if body.uuid is UNSET else str(uuid.UUID(body.uuid))
     parent = None
     if body.parent_provider_uuid is not UNSET and body.parent_provider_uuid is not None:
         if body.parent_provider_uuid == new_id:
             raise BadRequest("parent provider UUID cannot be same as UUID; leave it out if there is no parent.")
         parent = _parent(call.tx, body.parent_provider_uuid)
     row = insert(call.tx, call.now, id=new_id, name=body.name, parent=parent)
-    location = {"Location": f"{call.service.prefix}/resource_providers/{new_id}"}
+    location = {"Location": f"{call.url}/resource_providers/{new_id}"}
     if (call.version or (1, 0)) < (1, 20):
         return Reply(None, status=201, headers=location)
     return fresh(call, provider_view(call, row), modified=row.updated, headers=location)

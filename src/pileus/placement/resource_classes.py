@@ -118,4 +118,4 @@ def _refuse_in_use(tx: Tx, name: str) -> None:
 
 
 def _location(call: Call, name: str) -> dict[str, str]:
-    return {"Location": f"{call.service.prefix}/resource_classes/{name}"}
+    return {"Location": f"{call.url}/resource_classes/{name}"}

@@ -95,7 +95,7 @@ def create(call: Call) -> Reply:
     """PUT /traits/{name}: 201, or 204 when it was there."""
     name = call.params["name"]
     made = add(call.tx, name, call.now)
-    location = {"Location": f"{call.service.prefix}/traits/{name}"}
+    location = {"Location": f"{call.url}/traits/{name}"}
     return fresh(call, None, status=201 if made else 204, headers=location)
 
 

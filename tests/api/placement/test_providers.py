@@ -45,7 +45,7 @@ def test_a_provider_in_each_age_of_the_api(placement: Placement, admin: Client) 
     name, new = uuid.uuid4().hex, str(uuid.uuid4())
     reply = admin.post("/placement/resource_providers", {"name": name, "uuid": new}, version="1.0")
     assert (reply.status_code, reply.content) == (201, b"")
-    assert reply.headers["location"] == f"/placement/resource_providers/{new}"
+    assert reply.headers["location"] == f"http://cloud.test/placement/resource_providers/{new}"
     old = placement("GET", f"/resource_providers/{new}", 200, version="1.0")
     assert set(old) == {"uuid", "name", "generation", "links"}
     assert [link["rel"] for link in old["links"]] == ["self", "inventories", "usages"]
