@@ -43,6 +43,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             "tenant_id": self.project_id,
             "project_domain_id": self.project_domain_id,
             "domain_id": self.domain_id,
+            "token.domain.id": self.domain_id,
+            "token.project.domain.id": self.project_domain_id,
             "system_scope": "all" if self.system else None,
             "roles": self.roles,
             "is_admin": self.is_admin,

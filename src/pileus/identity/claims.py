@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from pileus.auth.context import Context
 from pileus.db.locks import bump_revision, read_revision
 from pileus.identity import assignments, keys
+from pileus.identity.redelegation import chain
 from pileus.identity.tables import application_credential, domain, project, revoked, trust, user
 from pileus.web.errors import Unauthorized
 
@@ -63,7 +64,7 @@ class TokenMemory:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Verified] = OrderedDict()
         self._revision = -1
-        self._notes: dict[tuple[str, ...], Any] = {}
+        self._notes: dict[tuple[str, ...], tuple[int, Any]] = {}
 
     def note(self, revision: int, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` returned for this key since identity last changed."""
@@ -71,9 +72,10 @@ class TokenMemory:
             self._notes.clear()
             self._revision = revision
         found = self._notes.get(key)
-        if found is None:
-            found = self._notes[key] = make()
-        made: T = found
+        if found is None or found[0] != revision:
+            # Each note keeps its revision: with a database server, other threads make theirs at the same time.
+            found = self._notes[key] = (revision, make())
+        made: T = found[1]
         return made
 
     def get(self, token: str, revision: int, now: float) -> Verified | None:
@@ -82,7 +84,7 @@ class TokenMemory:
         if found is None:
             return None
         if found.revision != revision or found.claims.expires <= now:
-            del self._known[token]
+            self._known.pop(token, None)
             return None
         return found
 
@@ -242,12 +244,16 @@ def _trust(tx: Tx, claims: Claims) -> tuple[str, dict[str, object]]:
     given = tx.first(sa.select(trust).where(trust.c.id == claims.trust_id, trust.c.deleted_at.is_(None)))
     if given is None:
         raise _refused()
-    giver = tx.first(_USER, {"u": given.trustor_user_id})
-    taker = tx.first(_USER, {"u": given.trustee_user_id})
-    for person in (giver, taker):
+    above = chain(tx, given.redelegated_trust_id)
+    first = above[-1] if above else given
+    if first.redelegated_trust_id is not None:
+        raise _refused()  # what it was passed on from is gone
+    agents = {given.trustee_user_id, *(row.trustor_user_id for row in (given, *above))}
+    for agent in agents:
+        person = tx.first(_USER, {"u": agent})
         if person is None or not person.enabled or not person.domain_enabled:
             raise _refused()
-    return given.trustor_user_id, {"trustor_id": given.trustor_user_id, "trustee_id": given.trustee_user_id}
+    return first.trustor_user_id, {"trustor_id": given.trustor_user_id, "trustee_id": given.trustee_user_id}
 
 
 def _limit(tx: Tx, claims: Claims, roles: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], bool]:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bcrypt
+import sqlalchemy as sa
+
+from pileus.identity.tables import password_history, user
+from pileus.web.errors import BadRequest
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
 
 _MOST = 10_000
+_LONGEST = 4096
 
 
 def hash_password(password: str, rounds: int) -> str:
@@ -32,6 +39,51 @@ def check_password(password: str, stored: str) -> bool:
         return bcrypt.checkpw(_material(password), stored.encode())
     except ValueError:
         return False
+
+
+async def make_hash(cloud: Cloud, password: str) -> str:
+    """The hash to store, made in a thread: bcrypt takes a quarter of a second on purpose."""
+    return await asyncio.to_thread(hash_password, password, cloud.settings.bcrypt_rounds)
+
+
+def check_rules(cloud: Cloud, password: str) -> None:
+    """Raises BadRequest for a new password that the setting `password_pattern` does not allow, or is too long."""
+    if len(password) > _LONGEST:
+        raise BadRequest(f"The password has {len(password)} characters; at most {_LONGEST} are taken.")
+    pattern = cloud.settings.password_pattern
+    if pattern and not re.match(pattern, password):
+        raise BadRequest(f"The password does not match the requirements: it must match {pattern}.")
+
+
+def store(tx: Tx, cloud: Cloud, user_id: str, hashed: str, options: dict[str, Any]) -> None:
+    """Make `hashed` the user's password from now on. Tokens issued before are void."""
+    now, settings = cloud.world.now(), cloud.settings
+    expires = now + settings.password_days * 86400 if settings.password_days else None
+    if options.get("ignore_password_expiry"):
+        expires = None
+    tx.execute(user.update().where(user.c.id == user_id).values(
+        password_hash=hashed, password_changed=now, password_expires=expires, tokens_from=now, failures=0,
+        failed_at=None,
+    ))
+    tx.execute(password_history.insert().values(user_id=user_id, password_hash=hashed, created=now))
+    kept = earlier(tx, user_id, max(settings.password_history, 1))
+    oldest = min((row.id for row in kept), default=0)
+    tx.execute(
+        password_history.delete().where(password_history.c.user_id == user_id, password_history.c.id < oldest)
+    )
+
+
+def clear(tx: Tx, cloud: Cloud, user_id: str) -> None:
+    """Take the password away: nobody gets in by one until a new one is set. Tokens issued before are void."""
+    tx.execute(user.update().where(user.c.id == user_id).values(
+        password_hash=None, password_expires=None, password_changed=None, tokens_from=cloud.world.now(),
+    ))
+
+
+def earlier(tx: Tx, user_id: str, count: int) -> list[Any]:
+    """The user's last passwords' rows, the present one first."""
+    query = sa.select(password_history).where(password_history.c.user_id == user_id)
+    return list(tx.all(query.order_by(password_history.c.id.desc()).limit(count)))
 
 
 def _material(password: str) -> bytes:

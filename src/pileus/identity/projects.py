@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.identity import assignments, claims
-from pileus.identity.schemas import ProjectChange, ProjectNew, ProjectQuery, TagsBody, split_extra
-from pileus.identity.tables import application_credential, assignment, domain, project, project_tag, user
+from pileus.identity import assignments, claims, listing, options, removal
+from pileus.identity.policy import target
+from pileus.identity.schemas import ProjectChange, ProjectNew, ProjectQuery, TagsBody, same_id, split_extra
+from pileus.identity.tables import domain, project, project_tag
 from pileus.identity.views import collection, project_view
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -29,6 +30,23 @@ def get(tx: Tx, project_id: str) -> Any:
     if row is None:
         raise NotFound(f"Could not find project: {project_id}.")
     return row
+
+
+def allowed(call: Call, rule: str) -> Any:
+    """The project of the path, if the caller passes the rule. Raises Forbidden before NotFound."""
+    row = call.tx.first(sa.select(project).where(project.c.id == call.params["project_id"]))
+    call.enforce(rule, **target(project=row))
+    return row if row is not None else get(call.tx, call.params["project_id"])
+
+
+def below(tx: Tx, ids: Iterable[str]) -> list[str]:
+    """The ids of all projects under these, one statement per level."""
+    found: list[str] = []
+    level = list(ids)
+    while level:
+        level = tx.scalars(sa.select(project.c.id).where(project.c.parent_id.in_(level)).order_by(project.c.id))
+        found += level
+    return found
 
 
 def exists(tx: Tx, project_id: str) -> bool:
@@ -54,13 +72,13 @@ def create(call: Call) -> dict[str, Any]:
     if new.is_domain:
         raise BadRequest("A project cannot be made to act as a domain here; use POST /v3/domains.")
     domain_id, parent_id = _place(call, new.domain_id, new.parent_id)
-    call.enforce("identity:create_project", domain_id=domain_id)
+    call.enforce("identity:create_project", **{"target.project.domain_id": domain_id})
     found = id_by_name(call.tx, domain_id, new.name)
     if found is not None:
         raise Conflict(f"It is not permitted to have two projects with the same name in the same domain: {new.name}.")
     row = {
         "id": call.cloud.world.hex_id(), "name": new.name, "domain_id": domain_id, "parent_id": parent_id,
-        "description": new.description or "", "enabled": new.enabled, "options": new.options, "extra": extra,
+        "description": new.description or "", "enabled": new.enabled, "options": options.merge({}, new.options), "extra": extra,
     }
     call.tx.execute(project.insert(), row)
     _set_tags(call.tx, row["id"], new.tags)
@@ -94,28 +112,27 @@ def _place(call: Call, domain_id: str | None, parent_id: str | None) -> tuple[st
     return domain_id, None
 
 
+_FILTERS: dict[str, sa.ColumnElement[Any]] = {
+    "id": project.c.id, "name": project.c.name, "domain_id": project.c.domain_id, "enabled": project.c.enabled,
+}
+
+
 def index(call: Call) -> dict[str, Any]:
-    """GET /v3/projects: 200."""
+    """GET /v3/projects: 200. A domain-scoped token lists its domain's projects only."""
     query: ProjectQuery = call.query
-    call.enforce("identity:list_projects", domain_id=query.domain_id or call.context.domain_id)
+    own = call.context.domain_id
+    call.enforce("identity:list_projects", **({"target.domain_id": own} if own else {}))
     statement = sa.select(project)
-    if call.context.domain_id and not call.allows("admin_required"):
-        statement = statement.where(project.c.domain_id == call.context.domain_id)
-    if query.domain_id is not None:
-        statement = statement.where(project.c.domain_id == query.domain_id)
+    if own:
+        statement = statement.where(project.c.domain_id == own)
     if query.parent_id is not None:
         top = sa.and_(project.c.parent_id.is_(None), project.c.domain_id == query.parent_id)
         statement = statement.where(sa.or_(project.c.parent_id == query.parent_id, top))
-    if query.name is not None:
-        statement = statement.where(project.c.name == query.name)
-    if query.enabled is not None:
-        statement = statement.where(project.c.enabled.is_(as_bool(query.enabled)))
     if query.is_domain is not None and as_bool(query.is_domain):
         statement = statement.where(sa.false())
-    statement = _by_tags(statement, query)
-    rows = call.tx.all(statement.order_by(project.c.name, project.c.id))
-    tags = tags_of(call.tx, [row.id for row in rows])
-    return collection(call, "projects", [project_view(call, row, tags[row.id]) for row in rows])
+    page = listing.find(call, project, _FILTERS, _by_tags(statement, query))
+    tags = tags_of(call.tx, [row.id for row in page.rows])
+    return collection(call, "projects", [project_view(call, row, tags[row.id]) for row in page.rows], page.next)
 
 
 def _by_tags(statement: sa.Select[Any], query: ProjectQuery) -> sa.Select[Any]:
@@ -135,8 +152,7 @@ def _by_tags(statement: sa.Select[Any], query: ProjectQuery) -> sa.Select[Any]:
 
 def show(call: Call) -> dict[str, Any]:
     """GET /v3/projects/{project_id}: 200; with parents_as_ids, subtree_as_ids, parents_as_list, subtree_as_list."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:get_project", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:get_project")
     view = project_view(call, row, tags_of(call.tx, [row.id])[row.id])
     asked = {name for name, _ in call.query_pairs}
     if "parents_as_ids" in asked:
@@ -147,7 +163,7 @@ def show(call: Call) -> dict[str, Any]:
     if "subtree_as_ids" in asked:
         view["subtree"] = _subtree_as_ids(call.tx, row.id)
     elif "subtree_as_list" in asked:
-        view["subtree"] = [{"project": project_view(call, p, [])} for p in _below(call.tx, row.id)]
+        view["subtree"] = [{"project": project_view(call, get(call.tx, i), [])} for i in below(call.tx, [row.id])]
     return {"project": view}
 
 
@@ -164,54 +180,52 @@ def _subtree_as_ids(tx: Tx, project_id: str) -> Any:
     return {child: _subtree_as_ids(tx, child) for child in children} or None
 
 
-def _below(tx: Tx, project_id: str) -> list[Any]:
-    found = list(tx.all(sa.select(project).where(project.c.parent_id == project_id)))
-    for row in list(found):
-        found += _below(tx, row.id)
-    return found
-
-
 def update(call: Call) -> dict[str, Any]:
-    """PATCH /v3/projects/{project_id}: 200."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:update_project", project_id=row.id, domain_id=row.domain_id)
+    """PATCH /v3/projects/{project_id}: 200. A disabled project voids its tokens at once."""
+    row = allowed(call, "identity:update_project")
+    same_id(call.body.project, row.id)
     change, extra = split_extra(ProjectChange, call.body.project)
+    options.guard_change("project", row, change.options)
+    _check_place(call.tx, row, change)
+    values: dict[str, Any] = {"extra": {**row.extra, **extra}, "options": options.merge(row.options, change.options)}
+    if change.name is not UNSET and change.name != row.name:
+        if id_by_name(call.tx, row.domain_id, change.name):
+            raise Conflict(f"Another project of the domain is named {change.name}.")
+        values["name"] = change.name
+    if change.description is not UNSET:
+        values["description"] = change.description or ""
+    if change.enabled is not UNSET:
+        values["enabled"] = change.enabled
+    call.tx.execute(project.update().where(project.c.id == row.id).values(**values))
+    claims.changed(call.tx)
+    if change.tags is not UNSET:
+        _set_tags(call.tx, row.id, change.tags)
+    return {"project": project_view(call, get(call.tx, row.id), tags_of(call.tx, [row.id])[row.id])}
+
+
+def _check_place(tx: Tx, row: Any, change: ProjectChange) -> None:
+    """Raises BadRequest or Forbidden for what a project's place in the tree does not let it become."""
     if change.domain_id not in (UNSET, row.domain_id):
         raise BadRequest("A project's domain_id cannot be changed.")
     if change.parent_id not in (UNSET, row.parent_id or row.domain_id):
         raise Forbidden("A project's parent_id cannot be changed.")
     if change.is_domain is True:
         raise BadRequest("A project's is_domain cannot be changed.")
-    values = {
-        name: getattr(change, name)
-        for name in ("name", "description", "enabled", "options")
-        if getattr(change, name) is not UNSET
-    }
-    if values.get("name", row.name) != row.name and id_by_name(call.tx, row.domain_id, values["name"]):
-        raise Conflict(f"Another project of the domain is named {values['name']}.")
-    if values.get("description", "") is None:
-        values["description"] = ""
-    if extra:
-        values["extra"] = {**row.extra, **extra}
-    if values:
-        call.tx.execute(project.update().where(project.c.id == row.id).values(**values))
-        claims.changed(call.tx)
-    if change.tags is not UNSET:
-        _set_tags(call.tx, row.id, change.tags)
-    return {"project": project_view(call, get(call.tx, row.id), tags_of(call.tx, [row.id])[row.id])}
+    if change.enabled is False and row.enabled:
+        inside = below(tx, [row.id])
+        if tx.first(sa.select(project.c.id).where(project.c.id.in_(inside), project.c.enabled.is_(True))):
+            raise Forbidden(f"Cannot disable project {row.id}: projects below it are enabled; disable those first.")
+    if change.enabled is True and not row.enabled and row.parent_id and not get(tx, row.parent_id).enabled:
+        raise Forbidden(f"Cannot enable project {row.id}: its parent {row.parent_id} is disabled.")
 
 
 def delete(call: Call) -> None:
     """DELETE /v3/projects/{project_id}: 204."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:delete_project", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:delete_project")
+    options.guard_removal("project", row)
     if call.tx.first(sa.select(project.c.id).where(project.c.parent_id == row.id)):
         raise Forbidden(f"Project {row.id} has projects below it; delete those first.")
-    call.tx.execute(assignment.delete().where(assignment.c.target_kind == "project", assignment.c.target_id == row.id))
-    call.tx.execute(application_credential.delete().where(application_credential.c.project_id == row.id))
-    call.tx.execute(user.update().where(user.c.default_project_id == row.id).values(default_project_id=None))
-    call.tx.execute(project.delete().where(project.c.id == row.id))
-    claims.changed(call.tx)
+    removal.remove_projects(call.tx, [row.id])
 
 
 # -- tags
@@ -226,39 +240,34 @@ def _set_tags(tx: Tx, project_id: str, tags: Iterable[str]) -> None:
 
 def list_tags(call: Call) -> dict[str, Any]:
     """GET /v3/projects/{project_id}/tags: 200."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:list_project_tags", project_id=row.id, domain_id=row.domain_id)
-    return collection(call, "tags", tags_of(call.tx, [row.id])[row.id])  # type: ignore[arg-type]
+    row = allowed(call, "identity:list_project_tags")
+    return collection(call, "tags", tags_of(call.tx, [row.id])[row.id])
 
 
 def replace_tags(call: Call) -> dict[str, Any]:
     """PUT /v3/projects/{project_id}/tags: 200."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:update_project_tags", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:update_project_tags")
     body: TagsBody = call.body
     _set_tags(call.tx, row.id, body.tags)
-    return collection(call, "tags", tags_of(call.tx, [row.id])[row.id])  # type: ignore[arg-type]
+    return collection(call, "tags", tags_of(call.tx, [row.id])[row.id])
 
 
 def delete_tags(call: Call) -> None:
     """DELETE /v3/projects/{project_id}/tags: 204."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:delete_project_tags", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:delete_project_tags")
     _set_tags(call.tx, row.id, ())
 
 
 def has_tag(call: Call) -> None:
     """GET /v3/projects/{project_id}/tags/{tag}: 204, or 404."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:get_project_tag", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:get_project_tag")
     if call.params["tag"] not in tags_of(call.tx, [row.id])[row.id]:
         raise NotFound(f"Project {row.id} has no tag '{call.params['tag']}'.")
 
 
 def add_tag(call: Call) -> None:
     """PUT /v3/projects/{project_id}/tags/{tag}: 201."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:create_project_tag", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:create_project_tag")
     tag = call.params["tag"]
     if "," in tag or "/" in tag or not 1 <= len(tag) <= 255:
         raise BadRequest("A tag has 1 to 255 characters, none of them ',' or '/'.")
@@ -267,8 +276,7 @@ def add_tag(call: Call) -> None:
 
 def remove_tag(call: Call) -> None:
     """DELETE /v3/projects/{project_id}/tags/{tag}: 204, or 404."""
-    row = get(call.tx, call.params["project_id"])
-    call.enforce("identity:delete_project_tag", project_id=row.id, domain_id=row.domain_id)
+    row = allowed(call, "identity:delete_project_tag")
     tags = tags_of(call.tx, [row.id])[row.id]
     if call.params["tag"] not in tags:
         raise NotFound(f"Project {row.id} has no tag '{call.params['tag']}'.")

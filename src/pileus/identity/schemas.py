@@ -7,11 +7,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
+from pileus.identity.options import ResourceOptions
 from pileus.web.errors import BadRequest
 from pileus.web.schemas import Body, OpenBody, Query
 
 NameText = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
 IdText = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9-]+$")]
+Tags = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^,/]*$")]], Meta(max_length=80)
+]
 MaybeText = str | None | UnsetType
 
 
@@ -98,8 +102,8 @@ class ProjectNew(OpenBody):
     description: str | None = None
     enabled: bool = True
     is_domain: bool = False
-    tags: list[Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^,/]*$")]] = []
-    options: dict[str, Any] = {}
+    tags: Tags = []
+    options: ResourceOptions | UnsetType = UNSET
 
 
 class ProjectNewBody(OpenBody):
@@ -113,28 +117,29 @@ class ProjectChange(OpenBody):
     domain_id: str | UnsetType | None = UNSET
     parent_id: str | UnsetType | None = UNSET
     is_domain: bool | UnsetType = UNSET
-    tags: list[Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^,/]*$")]] | UnsetType = UNSET
-    options: dict[str, Any] | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
+    options: ResourceOptions | UnsetType = UNSET
 
 
 class ProjectQuery(Query):
-    domain_id: str | None = None
+    """What is filtered by beyond the columns' own names."""
+
     parent_id: str | None = None
-    name: str | None = None
-    enabled: str | None = None
     is_domain: str | None = None
     tags: str | None = None
     tags_any: str | None = field(default=None, name="tags-any")
     not_tags: str | None = field(default=None, name="not-tags")
     not_tags_any: str | None = field(default=None, name="not-tags-any")
-    limit: Annotated[int, Meta(ge=0)] | None = None
-    marker: str | None = None
 
 
 class TagsBody(Body):
-    tags: Annotated[
-        list[Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^,/]*$")]], Meta(max_length=80)
-    ]
+    tags: Tags
+
+
+def same_id(raw: dict[str, Any], row_id: str) -> None:
+    """Raises BadRequest when a body names another id than the path."""
+    if raw.get("id", row_id) != row_id:
+        raise BadRequest(f"Cannot change ID: the body says {raw['id']}, the URL {row_id}.")
 
 
 def split_extra(kind: type, raw: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -199,6 +199,26 @@ policy = table(
     sa.Column("extra", Json, nullable=False),
 )
 
+registered_limit = table(
+    "identity_registered_limit",
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("service_id", Id, sa.ForeignKey("identity_service.id"), nullable=False),
+    sa.Column("region_id", Name, nullable=False, default=""),  # "": every region
+    sa.Column("resource_name", Name, nullable=False),
+    sa.Column("default_limit", sa.BigInteger, nullable=False),
+    sa.Column("description", LongText),
+)
+
+limit = table(
+    "identity_limit",
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("registered_limit_id", Id, sa.ForeignKey("identity_registered_limit.id"), nullable=False),
+    sa.Column("project_id", Id, index=True),
+    sa.Column("domain_id", Id, index=True),
+    sa.Column("resource_limit", sa.BigInteger, nullable=False),
+    sa.Column("description", LongText),
+)
+
 revoked = table(
     "identity_revoked",
     sa.Column("audit_id", Id, primary_key=True),  # a token's own audit id, or its chain's with `chain`

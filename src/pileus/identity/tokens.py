@@ -11,7 +11,7 @@ from pileus.identity import claims
 from pileus.identity.tables import revoked
 from pileus.identity.views import token_body
 from pileus.web.call import Call, Reply
-from pileus.web.errors import NotFound, Unauthorized
+from pileus.web.errors import Forbidden, NotFound, Unauthorized
 
 if TYPE_CHECKING:
     from pileus.identity.claims import Verified
@@ -26,7 +26,7 @@ def _subject(call: Call, rule: str) -> tuple[str, Verified]:
     except Unauthorized:
         raise NotFound("Could not find token: it is unknown, expired or revoked.") from None
     if verified.claims.user_id != call.context.user_id:
-        call.enforce(rule, user_id=verified.claims.user_id)
+        call.enforce(rule, **{"target.token.user_id": verified.claims.user_id})
     return text, verified
 
 
@@ -53,7 +53,9 @@ def revoke(call: Call) -> None:
 
 
 def show_catalog(call: Call) -> dict[str, object]:
-    """GET /v3/auth/catalog: 200."""
+    """GET /v3/auth/catalog: 200. Raises Forbidden for a token without a scope, which has none."""
     context = call.context
+    if context.project_id is None and context.domain_id is None and not context.system:
+        raise Forbidden("A token without a scope has no catalog; ask for a token of a project, domain or the system.")
     rows = catalogs.catalog(call.tx, context.project_id, context.user_id)
     return {"catalog": rows, "links": {"self": f"{call.url}/v3/auth/catalog", "previous": None, "next": None}}

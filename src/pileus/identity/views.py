@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import msgspec
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from pileus.auth.context import Context
 from pileus.identity.catalog import catalog
 from pileus.identity.claims import Claims, noted
-from pileus.identity.tables import domain, trust, user
+from pileus.identity.tables import application_credential, domain, trust, user
 from pileus.web.call import Call
 from pileus.world import iso_micro
 
@@ -64,8 +65,11 @@ def token_body(tx: Tx, cloud: Cloud, context: Context, claims: Claims, include_c
                 "trustor_user": {"id": given.trustor_user_id}, "trustee_user": {"id": given.trustee_user_id},
             }
     if claims.application_credential_id:
+        named = sa.select(application_credential.c.name).where(
+            application_credential.c.id == claims.application_credential_id
+        )
         token["application_credential"] = {
-            "id": claims.application_credential_id, "restricted": not context.unrestricted,
+            "id": claims.application_credential_id, "name": tx.scalar(named), "restricted": not context.unrestricted,
         }
     return {"token": token}
 
@@ -83,11 +87,22 @@ def links(call: Call, *path: str) -> dict[str, str]:
     return {"self": "/".join((f"{call.url}/v3", *path))}
 
 
-def collection(call: Call, name: str, items: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+def collection(
+    call: Call, name: str, items: list[Any], next_page: str | None = None, **more: Any
+) -> dict[str, Any]:
     """A list with its links; identity does not page unless asked to."""
-    query = "&".join(f"{k}={v}" for k, v in call.query_pairs)
-    here = f"{call.url}{call.path}" + (f"?{query}" if query else "")
-    return {name: items, "links": {"self": here, "previous": None, "next": None}, **more}
+    query = urlencode(call.query_pairs)
+    here = f"{call.url}{call.path.rstrip('/')}" + (f"?{query}" if query else "")
+    return {name: items, "links": {"self": here, "previous": None, "next": next_page}, **more}
+
+
+def domain_view(call: Call, row: Any) -> dict[str, Any]:
+    """One domain."""
+    return {
+        **row.extra,
+        "id": row.id, "name": row.name, "description": row.description, "enabled": row.enabled,
+        "options": row.options, "tags": [], "links": links(call, "domains", row.id),
+    }
 
 
 def project_view(call: Call, row: Any, tags: list[str]) -> dict[str, Any]:
@@ -97,4 +112,37 @@ def project_view(call: Call, row: Any, tags: list[str]) -> dict[str, Any]:
         "id": row.id, "name": row.name, "domain_id": row.domain_id, "parent_id": row.parent_id or row.domain_id,
         "description": row.description, "enabled": row.enabled, "is_domain": False, "options": row.options,
         "tags": tags, "links": links(call, "projects", row.id),
+    }
+
+
+def user_view(call: Call, row: Any) -> dict[str, Any]:
+    """One user; the same wherever users are shown. The password never is."""
+    view = {
+        **row.extra,
+        "id": row.id, "name": row.name, "domain_id": row.domain_id, "enabled": row.enabled,
+        "password_expires_at": iso_micro(row.password_expires) if row.password_expires else None,
+        "options": row.options, "links": links(call, "users", row.id),
+    }
+    if row.default_project_id is not None:
+        view["default_project_id"] = row.default_project_id
+    if row.description is not None:
+        view["description"] = row.description
+    return view
+
+
+def group_view(call: Call, row: Any) -> dict[str, Any]:
+    """One group."""
+    return {
+        **row.extra,
+        "id": row.id, "name": row.name, "domain_id": row.domain_id, "description": row.description,
+        "links": links(call, "groups", row.id),
+    }
+
+
+def role_view(call: Call, row: Any) -> dict[str, Any]:
+    """One role; a global role has no domain."""
+    return {
+        **row.extra,
+        "id": row.id, "name": row.name, "domain_id": row.domain_id or None, "description": row.description,
+        "options": row.options, "links": links(call, "roles", row.id),
     }
