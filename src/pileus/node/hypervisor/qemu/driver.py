@@ -31,6 +31,7 @@ from pileus.node.hypervisor.qemu import (
     facts,
     guestagent,
     nics,
+    process,
     saving,
     snapshots,
     unplug,
@@ -144,6 +145,10 @@ class Qemu:
 
     async def destroy(self, server_id: str) -> None:
         try:
+            busy = self._find(server_id)
+            if busy.lock.locked() and busy.record.process is not None:
+                # Whatever is under way with it ends now, instead of being waited for.
+                process.kill(busy.record.process)
             async with self._locked(server_id) as guest:
                 await self._remove(guest)
         except GuestGone:
@@ -167,7 +172,6 @@ class Qemu:
         """Start a guest afresh; memory that was saved is given up."""
         guest.spec = spec
         bases = await guest.bases()
-        guest.files.memory.unlink(missing_ok=True)
         # It may tell of addresses that have changed.
         guest.files.config.unlink(missing_ok=True)
         await guest.start(bases)
@@ -177,7 +181,7 @@ class Qemu:
             if guest.running:
                 await self._power_down(guest, timeout)
             elif guest.record.power != "shutdown":
-                guest.files.memory.unlink(missing_ok=True)
+                await asyncio.to_thread(guest.files.forget_memory)
                 await guest.end("shutdown")
             return guest.state()
 
@@ -286,10 +290,9 @@ class Qemu:
     async def attach_nic(self, spec: ServerSpec, nic: NicSpec) -> None:
         device = nics.device_id(nic.port_id)
         async with self._locked(spec.id) as guest:
-            if guest.running and device not in guest.record.slots:
-                slot = guest.free_slot()
-                await nics.plug(guest.qmp(), self._host.taps, nic, slot)
-                guest.record.slots[device] = slot
+            if guest.running and not await unplug.plugged(guest.qmp(), device):
+                async with guest.taking_slot(device) as slot:
+                    await nics.plug(guest.qmp(), self._host.taps, nic, slot)
             others = [known for known in guest.spec.nics if known.port_id != nic.port_id]
             await guest.change(nics=(*others, nic))
 
@@ -306,12 +309,13 @@ class Qemu:
     async def attach_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None:
         device = disks.volume_device(volume.volume_id)
         async with self._locked(spec.id) as guest:
-            others = tuple(known for known in guest.spec.volumes if known.volume_id != volume.volume_id)
-            if guest.running and len(others) == len(guest.spec.volumes):
-                slot = None if disks.bus(guest.spec) == "scsi" else guest.free_slot()
-                await volumes.plug(guest.qmp(), volume, slot)
-                if slot is not None:
-                    guest.record.slots[device] = slot
+            if guest.running and not await unplug.plugged(guest.qmp(), device):
+                if disks.bus(guest.spec) == "scsi":
+                    await volumes.plug(guest.qmp(), volume, None)
+                else:
+                    async with guest.taking_slot(device) as slot:
+                        await volumes.plug(guest.qmp(), volume, slot)
+            others = [known for known in guest.spec.volumes if known.volume_id != volume.volume_id]
             await guest.change(volumes=(*others, volume))
 
     async def detach_volume(self, server_id: str, volume_id: str) -> None:

@@ -82,6 +82,11 @@ class GuestFiles:
         if self.directory.exists():
             shutil.rmtree(self.directory)
 
+    def forget_memory(self) -> None:
+        """Remove saved memory: once the disks go on without it, it must never be used again. Blocks."""
+        self.memory.unlink(missing_ok=True)
+        self.memory.with_name(self.memory.name + ".tmp").unlink(missing_ok=True)
+
     def read_spec(self) -> ServerSpec | None:
         """The last specification; None if there is none that can be read. Blocks."""
         try:

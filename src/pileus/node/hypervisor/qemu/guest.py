@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -107,6 +108,7 @@ class Guest:
         The guest executes nothing before everything about its process is recorded."""
         await asyncio.to_thread(disks.prepare, self.spec, self.files, bases, self.host.tool)
         if not incoming:
+            await asyncio.to_thread(self.files.forget_memory)
             self._assign()
         monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
         try:
@@ -163,14 +165,26 @@ class Guest:
         """Give each NIC and volume its port; some stay free for hot plug."""
         wanted = [nics.device_id(nic.port_id) for nic in self.spec.nics]
         if disks.bus(self.spec) != "scsi":
-            wanted += [volume_device(volume.volume_id) for volume in self.spec.volumes]
+            wanted += [volume_device(volume.volume_id) for volume in volumes.in_order(self.spec)]
         self.record.machine = self.host.machine
         self.record.slots = {device: number for number, device in enumerate(wanted)}
         self.record.ports = len(wanted) + self.host.settings.spare_ports
 
-    def free_slot(self) -> int:
-        """A port with nothing in it. Raises NodeFault if there is none."""
-        used = set(self.record.slots.values())
+    @contextlib.asynccontextmanager
+    async def taking_slot(self, device: str) -> AsyncIterator[int]:
+        """A port for a device that is plugged in meanwhile, recorded first and given back if that fails.
+
+        Raises NodeFault if there is none."""
+        slot = self.record.slots.setdefault(device, self._free_slot(device))
+        await self.save()
+        try:
+            yield slot
+        except BaseException:
+            self.record.slots.pop(device, None)
+            raise
+
+    def _free_slot(self, device: str) -> int:
+        used = {slot for name, slot in self.record.slots.items() if name != device}
         for number in range(self.record.ports):
             if number not in used:
                 return number
@@ -183,10 +197,11 @@ class Guest:
     async def _complete(self, monitor: Monitor, incoming: bool) -> None:
         # With an image, index 0 is the root disk.
         least = 1 if self.spec.image else 0
-        bootable = [v for v in self.spec.volumes if v.boot_index is not None and v.boot_index >= least]
-        for volume in self.spec.volumes:
-            slot = self.volume_slot(volume.volume_id)
-            await volumes.plug(monitor, volume, slot, bootable=volume in bootable)
+        bootable = False
+        for volume in volumes.in_order(self.spec):
+            boots = volume.boot_index is not None and volume.boot_index >= least
+            bootable = bootable or boots
+            await volumes.plug(monitor, volume, self.volume_slot(volume.volume_id), bootable=boots)
         if incoming:
             await saving.load(monitor, self.files.memory)
         elif bootable:

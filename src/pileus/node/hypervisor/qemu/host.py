@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import logging
+import os
 import subprocess
 from collections.abc import Coroutine
 from pathlib import Path
@@ -29,6 +32,7 @@ class Host:
         self.machine = "q35"
         self.version = 0
         self.on_event: GuestEvent | None = None
+        self._lock: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -37,6 +41,8 @@ class Host:
 
     async def prepare(self) -> None:
         """Find out whether and how guests can run here. Raises NodeFault with what is missing."""
+        # At the level of debugging the library writes every command, with passwords of volumes and users.
+        logging.getLogger("qemu.qmp").setLevel(logging.WARNING)
         self.who = account(self.settings.user)
         self.tool = ImageTool(self.settings.image_tool, self.who)
         await asyncio.to_thread(self._prepare)
@@ -54,7 +60,18 @@ class Host:
                 f"QEMU's account '{self.settings.user}' cannot reach {self.instances}:"
                 " every directory above needs the mode x for others"
             )
+        self._claim()
         self.accel = choose(self.settings, self.who)
+
+    def _claim(self) -> None:
+        """Two agents with one directory would end each other's guests."""
+        lock = os.open(self.settings.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise NodeFault(f"another agent works with {self.settings.state_dir}: stop it first") from None
+        self._lock = lock
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside; `stop` ends it."""
@@ -71,3 +88,6 @@ class Host:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

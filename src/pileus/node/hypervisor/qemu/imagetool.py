@@ -22,8 +22,8 @@ class ImageTool:
         self.program = program
         self.who = who
 
-    def _run(self, *arguments: str, cpu: int = 30, fds: tuple[int, ...] = ()) -> bytes:
-        return run_limited([self.program, *arguments], self.who, cpu=cpu, fds=fds)
+    def _run(self, *arguments: str, cpu: int = 30, memory: int = GIB, fds: tuple[int, ...] = ()) -> bytes:
+        return run_limited([self.program, *arguments], self.who, cpu=cpu, memory=memory, fds=fds)
 
     def virtual_size(self, path: Path, disk_format: str) -> int:
         """How large a guest sees this file, in bytes."""
@@ -59,7 +59,8 @@ class ImageTool:
         source = "json:" + json.dumps(chain)
         # All of a disk may have to be read, checked for zeroes and written: ten seconds for each GiB.
         cpu = 60 + 10 * (size // GIB)
-        self._run("convert", "-q", "-O", "qcow2", source, f"/dev/fd/{target}", cpu=cpu, fds=(target,))
+        # It has up to 64 threads with stacks of 8 MiB, of which little is ever touched.
+        self._run("convert", "-q", "-O", "qcow2", source, f"/dev/fd/{target}", cpu=cpu, memory=2 * GIB, fds=(target,))
 
 
 class Fresh:

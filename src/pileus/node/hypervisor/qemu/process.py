@@ -17,7 +17,8 @@ import msgspec
 from pileus.node.contract import NodeFault
 from pileus.node.hypervisor.qemu.settings import Account
 
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+# An arena of malloc's for each thread would take 64 MiB of address space, which is limited for tools.
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
 
 
 class ProcessId(msgspec.Struct, frozen=True):
@@ -40,7 +41,9 @@ def started_at(pid: int) -> int | None:
     except OSError:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    # A first thread that has ended is a zombie too while others still hold the locks of the disks.
+    ended = fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) <= 1)
+    return None if ended else int(fields[19])
 
 
 def identify(pid: int) -> ProcessId | None:

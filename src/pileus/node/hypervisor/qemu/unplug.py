@@ -1,4 +1,4 @@
-"""Taking a device out of a running guest, which has to let go of it first."""
+"""Whether a guest has a device, and taking it out, for which the guest has to let go of it first."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from pileus.node.hypervisor.qemu.monitor import Event, Monitor, QmpError
 
 AGAIN = 5.0
 """Seconds after which the guest is asked again: one that is booting misses the first request."""
+
+
+async def plugged(monitor: Monitor, device: str) -> bool:
+    """Whether QEMU has this device, whatever is recorded. Raises NodeFault."""
+    found = await monitor.execute("qom-list", path="/machine/peripheral")
+    return any(item["name"] == device for item in found)
 
 
 async def unplug(monitor: Monitor, device: str, within: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pileus.node.contract import NodeFault, VolumeSpec
+from pileus.node.contract import NodeFault, ServerSpec, VolumeSpec
 from pileus.node.hypervisor.qemu.disks import volume_blockdev, volume_device, volume_node
 from pileus.node.hypervisor.qemu.monitor import Monitor, QmpError
 from pileus.node.hypervisor.qemu.unplug import unplug
@@ -27,14 +27,19 @@ def device(volume: VolumeSpec, slot: int | None, *, bootable: bool) -> dict[str,
     return found
 
 
+def in_order(spec: ServerSpec) -> list[VolumeSpec]:
+    """A guest's volumes as it shall find them: that from which it boots first."""
+    return sorted(spec.volumes, key=lambda volume: (volume.boot_index is None, volume.boot_index or 0))
+
+
 async def plug(monitor: Monitor, volume: VolumeSpec, slot: int | None, *, bootable: bool = False) -> None:
     """Give a guest a volume. Raises NodeFault; then nothing of it is left in QEMU."""
+    # An attach or detach that was cut off may have left the node.
+    await close(monitor, volume.volume_id)
     try:
         await monitor.execute("blockdev-add", **volume_blockdev(volume))
     except QmpError as error:
-        # A detach that was cut off may have left the node.
-        if "Duplicate" not in error.reason:
-            raise NodeFault(f"volume {volume.volume_id} could not be opened: {error.reason}") from None
+        raise NodeFault(f"volume {volume.volume_id} could not be opened: {error.reason}") from None
     try:
         await monitor.execute("device_add", **device(volume, slot, bootable=bootable))
     except NodeFault:
