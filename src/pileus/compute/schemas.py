@@ -59,7 +59,7 @@ class Hints(OpenBody):
 
 class NewServer(Body):
     name: PrintText
-    flavor: Annotated[str, Meta(min_length=1, max_length=2048)] | Annotated[int, Meta(ge=0, le=2**63)] = field(
+    flavor: Annotated[str, Meta(min_length=1, max_length=2048)] | Annotated[int, Meta(ge=0, le=2**31)] = field(
         name="flavorRef"
     )
     image: Annotated[str, Meta(max_length=2048)] = field(default="", name="imageRef")
@@ -158,7 +158,7 @@ class Rebuild(Body):
 
 
 class Resize(Body):
-    flavor: Annotated[str, Meta(min_length=1, max_length=2048)] | Annotated[int, Meta(ge=0, le=2**63)] = field(
+    flavor: Annotated[str, Meta(min_length=1, max_length=2048)] | Annotated[int, Meta(ge=0, le=2**31)] = field(
         name="flavorRef"
     )
     disk_config: DiskConfig | UnsetType = field(default=UNSET, name="OS-DCF:diskConfig")
