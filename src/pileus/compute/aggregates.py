@@ -158,6 +158,12 @@ def act(call: Call) -> dict[str, Any]:
     return _shown(call)
 
 
+def cache_images(call: Call) -> None:
+    """POST /os-aggregates/{aggregate_id}/images (2.81): 400. Nodes fetch an image when its first server comes."""
+    _find(call)
+    raise BadRequest("Images cannot be cached beforehand here: a node keeps an image from its first server on.")
+
+
 def _add_host(call: Call, row: Any, host: str) -> None:
     found = nodes.by_name(call.tx, host)
     if found is None:

@@ -11,7 +11,7 @@ from pileus.compute.schemas_rest import HostChange, HostQuery
 from pileus.compute.services import change
 from pileus.compute.tables import node, server
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest, NotFound, NotImplementedHere
+from pileus.web.errors import BadRequest, NotFound
 
 
 def index(call: Call) -> dict[str, Any]:
@@ -58,11 +58,11 @@ def show(call: Call) -> dict[str, Any]:
 
 
 def update(call: Call) -> dict[str, Any]:
-    """PUT /os-hosts/{host}: 200; enables or disables the node's service. Maintenance mode is not offered: 501."""
+    """PUT /os-hosts/{host}: 200; enables or disables the node's service. There is no maintenance mode."""
     body: HostChange = call.body
     row = _find(call)
     if body.maintenance_mode is not None:
-        raise NotImplementedHere("Nodes have no maintenance mode; disable the node's service instead.")
+        raise BadRequest("Nodes have no maintenance mode; disable the node's service instead.")
     if body.status is None:
         raise BadRequest("Invalid input: give a status, enable or disable.")
     change(call, row, {"disabled": body.status == "disable", "disabled_reason": None})

@@ -14,7 +14,7 @@ from pileus.compute.tables import node, server
 from pileus.compute.views_rest import more, page_size
 from pileus.node.contract import HypervisorFacts
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest, NotFound, NotImplementedHere
+from pileus.web.errors import BadRequest, NotFound
 from pileus.web.schemas import as_bool
 from pileus.web.views import Field, View
 
@@ -198,9 +198,9 @@ def show(call: Call) -> dict[str, Any]:
 
 
 def uptime(call: Call) -> None:
-    """GET /os-hypervisors/{hypervisor_id}/uptime up to 2.87. Nodes do not report it: 501."""
+    """GET /os-hypervisors/{hypervisor_id}/uptime up to 2.87. Nodes do not report it: 400."""
     _one(call, call.params["hypervisor_id"])
-    raise NotImplementedHere("Nodes do not report their uptime.")
+    raise BadRequest("Nodes do not report their uptime.")
 
 
 def search(call: Call) -> dict[str, Any]:

@@ -89,6 +89,8 @@ async def _list(call: Call, view: Any) -> dict[str, Any]:
     try:
         found = (await ask(call, "image", "GET", "/v2/images", query=pairs))["images"]
     except NotFound:
+        if query.marker is None:
+            raise
         raise BadRequest(f"marker [{query.marker}] not found") from None
     shown = [view(call, image) for image in found]
     return {"images": shown, **more(call, "images", len(found), size, found[-1]["id"] if found else "")}

@@ -48,7 +48,10 @@ def index(call: Call) -> dict[str, Any]:
         call.enforce("os_compute_api:limits:other_project")
         project_id = query.tenant_id
     allowed = quotas.limits(call.tx, call.cloud, project_id)
-    taken = {**quotas.used(call.tx, project_id), "server_groups": _groups(call.tx, project_id)}
+    taken = {
+        **quotas.used(call.tx, project_id), **quotas.network_used(call.tx, project_id),
+        "server_groups": _groups(call.tx, project_id),
+    }
     return {"limits": {"rate": [], "absolute": _ABSOLUTE.render((allowed, taken), call.version)}}
 
 

@@ -40,6 +40,7 @@ REST_RULES: dict[str, str] = {
         "os-aggregates", _ADMIN, "index", "show", "create", "update", "delete", "add_host", "remove_host",
         "set_metadata",
     ),
+    "compute:aggregates:images": _ADMIN,
     "os_compute_api:os-availability-zone:list": _READER,
     "os_compute_api:os-availability-zone:detail": _ADMIN,
     **_rules("os-hosts", _ADMIN, "list", "show", "update"),

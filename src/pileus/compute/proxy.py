@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pileus.web.call import Call, Reply, SendFile, Stream
-from pileus.web.errors import NotFound
+from pileus.web.errors import NotFound, OverQuota
 from pileus.web.routes import AUTHENTICATED, PUBLIC, Route, find, pick, segments
 from pileus.web.schemas import decode_body, decode_query
 
@@ -25,7 +25,7 @@ async def ask(
 ) -> Any:
     """What `service` answers to the caller, decoded; None without a body.
 
-    Raises what its handler raises, and NotFound when this cloud does not have the service."""
+    Raises what its handler raises (OverQuota as compute's own), and NotFound when this cloud has no such service."""
     inner, route = _inner(call, service, method, path)
     inner.query_pairs = list(query)
     if route.query is not None:
@@ -42,10 +42,13 @@ async def ask(
         inner.enforce(
             route.policy, project_id=context.project_id, user_id=context.user_id, domain_id=context.domain_id
         )
-    if inspect.iscoroutinefunction(route.handler):
-        result = await route.handler(inner)
-    else:
-        result = await call.db.run(lambda tx: _plain(inner, route, tx), write=route.writes)
+    try:
+        if inspect.iscoroutinefunction(route.handler):
+            result = await route.handler(inner)
+        else:
+            result = await call.db.run(lambda tx: _plain(inner, route, tx), write=route.writes)
+    except OverQuota as problem:  # which compute answers with 403, whatever the other service does
+        raise OverQuota(problem.message) from None
     return _decoded(result)
 
 

@@ -15,6 +15,7 @@ from msgspec import UNSET
 from pileus.compute.schemas_rest import QuotaChange, number
 from pileus.compute.tables import keypair, quota, quota_class, server, server_group
 from pileus.identity import projects
+from pileus.network import quotas as network_quotas
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound, OverQuota
 from pileus.web.schemas import as_bool
@@ -92,6 +93,14 @@ def used(tx: Tx, project_id: str, user_id: str = "") -> dict[str, int]:
     return {"instances": int(row.instances), "cores": int(row.cores), "ram": int(row.ram)}
 
 
+def network_used(tx: Tx, project_id: str) -> dict[str, int]:
+    """What a project has of the network's resources that compute's oldest replies count."""
+    return {
+        "floating_ips": network_quotas.used(tx, project_id, "floatingip"),
+        "security_groups": network_quotas.used(tx, project_id, "security_group"),
+    }
+
+
 def room(tx: Tx, cloud: Cloud, project_id: str, wanted: Mapping[str, int], user_id: str = "") -> None:
     """Make sure that the project, and the user where he has limits of his own, may have `wanted` more.
 
@@ -166,7 +175,7 @@ def _all_used(call: Call, project_id: str, user_id: str) -> dict[str, int]:
     if user_id:
         groups = groups.where(server_group.c.user_id == user_id)
         taken["key_pairs"] = call.tx.scalar(sa.select(sa.func.count()).where(keypair.c.user_id == user_id))
-    return {**taken, "server_groups": call.tx.scalar(groups)}
+    return {**taken, **network_used(call.tx, project_id), "server_groups": call.tx.scalar(groups)}
 
 
 def update(call: Call) -> dict[str, Any]:

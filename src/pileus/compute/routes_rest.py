@@ -140,6 +140,8 @@ _CLOUD = (
         body=s.AggregateChangeBody),
     _do("DELETE", "/os-aggregates/{aggregate_id}", aggregates.delete, _P + "os-aggregates:delete"),
     _do("POST", "/os-aggregates/{aggregate_id}/action", aggregates.act, AUTHENTICATED, body=s.AggregateAction),
+    _do("POST", "/os-aggregates/{aggregate_id}/images", aggregates.cache_images, "compute:aggregates:images",
+        body=s.CacheBody, since=(2, 81)),
     _do("GET", "/os-availability-zone", availability_zones.index, _P + "os-availability-zone:list"),
     _do("GET", "/os-availability-zone/detail", availability_zones.detail, _P + "os-availability-zone:detail"),
     *_get("/os-hosts", hosts.index, _P + "os-hosts:list", s.HostQuery, until=(2, 42)),

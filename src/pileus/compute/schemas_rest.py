@@ -208,6 +208,14 @@ class AggregateAction(Body):
     set_metadata: AggregateMetadata | UnsetType = UNSET
 
 
+class ImageIdRef(Body):
+    id: UuidText
+
+
+class CacheBody(Body):
+    cache: Annotated[list[ImageIdRef], Meta(min_length=1)]
+
+
 # -- quotas and limits
 
 
