@@ -139,6 +139,20 @@ def test_dhcp_gives_address_routes_mtu_and_names(node: Node) -> None:
     assert a.run("busybox udhcpc -i eth0 -n -q -t 2 -T 1 -s /bin/true").returncode != 0
 
 
+@pytest.mark.parametrize("options", [(), (("ntp-server", "10.0.0.99", 4),)])
+def test_dhcp_goes_on_as_ports_come_and_go(node: Node, options: tuple[tuple[str, str, int], ...]) -> None:
+    empty = network()
+    one, two = port(empty, "10.0.0.11"), port(empty, "10.0.0.12")
+    net = hosted(empty, one, dhcp_options=options)
+    (a,) = start(node, net, one, OPEN)
+    for ports in ((one, two), (one,), (one, two)):
+        assert ("ntpsrv=10.0.0.99" in a.dhcp()) == bool(options)
+        node.apply(wanted(hosted(net, *ports[1:]), *ports, OPEN))
+    b = node.guest(two)
+    node.apply()
+    assert "ip=10.0.0.12" in b.dhcp()
+
+
 def test_metadata_from_guest_four_and_six(node: Node) -> None:
     net = network()
     one = port(net, "10.0.0.11", groups=(group(),))

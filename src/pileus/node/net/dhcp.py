@@ -18,6 +18,9 @@ from pileus.node.net import names
 from pileus.node.net.dhcp_options import option_number
 from pileus.node.net.settings import NetSettings
 
+TAG = "set:"
+"""dnsmasq 2.90 crashes on SIGHUP once a host with a tag has had an answer: it frees what it never allocated."""
+
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _VALUE = re.compile(r'[^"#\\\x00-\x1f\x7f]*')
@@ -131,7 +134,9 @@ def _hosts(network: NetworkState) -> Iterator[str]:
             if any(address in net for net in ranges):
                 shown = f"[{address}]" if address.version == 6 else str(address)
                 mac = names.mac_text(host.mac)
-                yield f"{mac},set:port-{host.port_id},{shown},{_hostname(host, str(address))}"
+                # Only where it is needed: see TAG.
+                tag = f"{TAG}port-{host.port_id}," if host.dhcp_options else ""
+                yield f"{mac},{tag}{shown},{_hostname(host, str(address))}"
 
 
 def _server(network: NetworkState, subnet: SubnetState) -> str | None:

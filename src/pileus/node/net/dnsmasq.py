@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from pileus.node.contract import NodeFault
-from pileus.node.net.dhcp import DhcpFiles
+from pileus.node.net.dhcp import TAG, DhcpFiles
 from pileus.node.net.namespaces import CommandFailed, identity, run
 
 
@@ -66,9 +66,12 @@ class Dnsmasq:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o755)
         restart = pid is None or self._read("config") != files.config or self._moved(files)
+        tagged = TAG in self._read("hosts")
         changed = [self._write(name, getattr(files, name)) for name in ("hosts", "options", "addresses")]
+        # An earlier process may have written the files and ended before it said so.
+        again = self._files is None or any(changed)
+        restart = restart or (again and tagged)
         owners = self._owners(files, restart)
-        adopted = self._files is None
         if restart:
             self.stop()
             self._write("owners", msgspec.json.encode(owners).decode())
@@ -77,8 +80,7 @@ class Dnsmasq:
         else:
             problems = files.problems
             self._write("owners", msgspec.json.encode(owners).decode())
-            # An earlier process may have written the files and ended before it said so.
-            if pid is not None and (adopted or any(changed)):
+            if pid is not None and again:
                 os.kill(pid, signal.SIGHUP)
         self._files = files
         return problems

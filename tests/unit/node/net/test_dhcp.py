@@ -39,8 +39,8 @@ def test_config_is_static_unprivileged_and_bound() -> None:
 def test_hosts_by_mac_with_their_name() -> None:
     found = files(HOST, replace(HOST, port_id="p2", hostname="Web"))
     assert found.hosts.splitlines() == [
-        "fa:16:3e:00:00:01,set:port-p1,10.0.0.5,host-10-0-0-5",
-        "fa:16:3e:00:00:01,set:port-p2,10.0.0.5,web",
+        "fa:16:3e:00:00:01,10.0.0.5,host-10-0-0-5",
+        "fa:16:3e:00:00:01,10.0.0.5,web",
     ]
     assert found.addresses.splitlines()[1] == "10.0.0.5 web"
 
@@ -75,7 +75,7 @@ def test_dhcpv6() -> None:
     )
     found = files(replace(HOST, ips=("fd00::5",)), subnets=(six,))
     assert "dhcp-range=set:subnet-s6,fd00::,static,64,86400s" in found.config
-    assert "fa:16:3e:00:00:01,set:port-p1,[fd00::5]," in found.hosts
+    assert "fa:16:3e:00:00:01,[fd00::5]," in found.hosts
     assert "option6:dns-server,[fd00::53]" in found.options
 
 
@@ -107,6 +107,7 @@ def test_good_options_are_sent_by_number_to_one_port() -> None:
     for line in ("tag:port-p1,67,pxelinux.0", "tag:port-p1,150,10.0.0.3", "tag:port-p1,option6:59,x"):
         assert line + "\n" in found.options
     assert "port-p1" not in found.plain_options
+    assert found.hosts == "fa:16:3e:00:00:01,set:port-p1,10.0.0.5,host-10-0-0-5\n"
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a b", "-a", "a,b", "x" * 64])
