@@ -97,9 +97,11 @@ def _order(call: Call, body: NewServerBody) -> Order:
     wish = _wish(call, asked, hints, flavor, image, group)
     if asked.hostname is not UNSET and count > 1:
         raise BadRequest("Unable to allocate a single hostname to multiple instances.")
+    plan = nics.plan(call, asked.networks, count)
+    nics.check_quota(call, plan, count)
     return Order(
         asked=asked, name=names.check_name(asked.name), flavor=flavor, image=image, key=key_of(call, asked.key_name),
-        group=group, groups=_security_groups(call, asked), plan=nics.plan(call, asked.networks, count), wish=wish,
+        group=group, groups=_security_groups(call, asked), plan=plan, wish=wish,
         hints=msgspec.to_builtins(hints), count=count,
         reservation_id="r-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8)),
     )

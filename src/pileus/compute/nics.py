@@ -8,8 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pileus.compute.schemas import NetworkWish
-from pileus.network import networks, ports
-from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound
+from pileus.network import networks, ports, quotas
+from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound, OverQuota
 
 if TYPE_CHECKING:
     from pileus.network.networks import NetworkInfo
@@ -115,6 +115,17 @@ def usable_port(call: Call, port_id: str) -> PortInfo:
     if not port.fixed_ips:
         raise BadRequest(f"Port {port_id} requires a FixedIP in order to be used.")
     return port
+
+
+def check_quota(call: Call, plan: list[Nic], count: int) -> None:
+    """Raises OverQuota (403) when the project may not have as many ports as `count` servers need."""
+    wanted = count * sum(nic.port_id is None for nic in plan)
+    if not wanted:
+        return
+    try:
+        quotas.room(call.tx, call.cloud, call.context.project_id or "", {"port": wanted})
+    except (Conflict, OverQuota):
+        raise OverQuota("Maximum number of ports exceeded") from None
 
 
 class Wired(msgspec.Struct, frozen=True):
