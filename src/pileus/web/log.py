@@ -53,5 +53,5 @@ def set_up(form: str, level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "pyroute2", "qemu", "asyncio"):
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "qemu", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
