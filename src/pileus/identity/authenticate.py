@@ -1,6 +1,7 @@
 """POST /v3/auth/tokens: proves who asks, settles the scope, and issues a token.
 
-Methods: password, token, application_credential. Nothing is written, so that a token costs no transaction of its own.
+Methods: password, totp, token, application_credential. Nothing is written, so that a token costs no transaction of
+its own.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.identity import assignments, claims, lockout, passwords, trusts
+from pileus.identity import assignments, claims, lockout, passwords, totp, trusts
 from pileus.identity.claims import Claims, Verified
-from pileus.identity.schemas import AuthBody, DomainRef, PasswordUser, ProjectRef, Scope
+from pileus.identity.schemas import AuthBody, DomainRef, PasswordUser, ProjectRef, Scope, TotpUser
 from pileus.identity.tables import application_credential, domain, project, user
 from pileus.identity.views import token_body
 from pileus.web.call import Call, Reply
@@ -31,6 +32,7 @@ class Proof(msgspec.Struct):
     audit_chain: str | None = None
     application_credential: Any = None
     previous: Verified | None = None
+    rules: list[list[str]] = []  # sets of methods, one of which must be complete; none: any method is enough
 
 
 def refused() -> Unauthorized:
@@ -60,15 +62,22 @@ async def _prove(call: Call, body: AuthBody) -> Proof:
             step = await _by_token(call, identity.token.id)
         elif method == "application_credential" and identity.application_credential is not None:
             step = await _by_application_credential(call, identity.application_credential)
-        elif method in ("password", "token", "application_credential"):
+        elif method == "totp" and identity.totp is not None:
+            step = await _by_totp(call, identity.totp.user)
+        elif method in ("password", "token", "application_credential", "totp"):
             raise BadRequest(f"Expecting to find '{method}' in identity, because methods names it.")
         else:
             raise refused()
         if proof is not None and proof.user_id != step.user_id:
             raise refused()
-        proof = step if proof is None else msgspec.structs.replace(step, methods=(*proof.methods, *step.methods))
+        proof = step if proof is None else msgspec.structs.replace(
+            step, methods=(*proof.methods, *step.methods), expires=min(proof.expires, step.expires),
+            rules=step.rules or proof.rules,
+        )
     if proof is None:
         raise BadRequest("Expecting at least one method in identity.methods.")
+    if proof.rules and not any(set(rule) <= set(proof.methods) for rule in proof.rules):
+        raise refused()
     return proof
 
 
@@ -87,7 +96,29 @@ async def _by_password(call: Call, given: PasswordUser) -> Proof:
     if not found.enabled or not found.domain_enabled:
         raise refused()
     lockout.check_expiry(call, found)
-    return Proof(found.id, ("password",), _expiry(call))
+    return Proof(found.id, ("password",), _expiry(call), rules=_rules(found))
+
+
+def _rules(found: Any) -> list[list[str]]:
+    """The user's multi-factor rules, where they are switched on."""
+    chosen = found.options
+    if not chosen or not chosen.get("multi_factor_auth_enabled"):
+        return []
+    return [rule for rule in chosen.get("multi_factor_auth_rules") or [] if rule]
+
+
+async def _by_totp(call: Call, given: TotpUser) -> Proof:
+    person = PasswordUser(password="", id=given.id, name=given.name, domain=given.domain)
+    found = await call.db.run(lambda tx: _find_user(tx, person), write=False)
+    if found is None:
+        raise refused()
+    lockout.check(call, found)
+    if not await call.db.run(lambda tx: totp.check(tx, call.cloud, found.id, given.passcode), write=False):
+        await call.db.run(lambda tx: lockout.failed(tx, call, found.id))
+        raise refused()
+    if not found.enabled or not found.domain_enabled:
+        raise refused()
+    return Proof(found.id, ("totp",), _expiry(call), rules=_rules(found))
 
 
 _DUMMY = "$2b$12$" + "." * 53

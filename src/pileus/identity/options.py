@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from pileus.web.errors import Forbidden
 from pileus.web.schemas import Body
 
+Method = Literal["password", "totp", "token", "application_credential"]
 Switch = bool | None | UnsetType
 
 
@@ -28,7 +29,7 @@ class UserOptions(Body):
     ignore_user_inactivity: Switch = UNSET
     lock_password: Switch = UNSET
     multi_factor_auth_enabled: Switch = UNSET
-    multi_factor_auth_rules: list[list[str]] | UnsetType | None = UNSET
+    multi_factor_auth_rules: list[list[Method]] | UnsetType | None = UNSET
 
 
 def merge(old: dict[str, Any], given: ResourceOptions | UserOptions | UnsetType) -> dict[str, Any]:

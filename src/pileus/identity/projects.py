@@ -78,7 +78,8 @@ def create(call: Call) -> dict[str, Any]:
         raise Conflict(f"It is not permitted to have two projects with the same name in the same domain: {new.name}.")
     row = {
         "id": call.cloud.world.hex_id(), "name": new.name, "domain_id": domain_id, "parent_id": parent_id,
-        "description": new.description or "", "enabled": new.enabled, "options": options.merge({}, new.options), "extra": extra,
+        "description": new.description or "", "enabled": new.enabled,
+        "options": options.merge({}, new.options), "extra": extra,
     }
     call.tx.execute(project.insert(), row)
     _set_tags(call.tx, row["id"], new.tags)

@@ -50,6 +50,17 @@ class PasswordMethod(OpenBody):
     user: PasswordUser
 
 
+class TotpUser(OpenBody):
+    passcode: Annotated[str, Meta(max_length=64)]
+    id: str | None = None
+    name: str | None = None
+    domain: DomainRef | None = None
+
+
+class TotpMethod(OpenBody):
+    user: TotpUser
+
+
 class TokenMethod(OpenBody):
     id: str
 
@@ -65,6 +76,7 @@ class Identity(OpenBody):
     methods: list[str]
     password: PasswordMethod | None = None
     token: TokenMethod | None = None
+    totp: TotpMethod | None = None
     application_credential: ApplicationCredentialMethod | None = None
 
 
