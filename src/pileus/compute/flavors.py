@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from pileus.auth.context import Context
 from pileus.compute.schemas_rest import FlavorNew, FlavorQuery, number
 from pileus.compute.tables import flavor, flavor_access
 from pileus.compute.views_rest import links, more, page_size
+from pileus.db.locks import bump_revision, read_revision
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, Conflict, NotFound
 from pileus.web.pages import page, sort_keys
@@ -41,6 +43,8 @@ class Flavor(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0  # a number of its own, which migrations show
 
 
+_ID = re.compile(r"(?! )[a-zA-Z0-9. _-]{1,255}(?<! )")
+
 _BY_ID = sa.select(flavor).where(flavor.c.id == sa.bindparam("id"))
 _HAS_ACCESS = sa.select(flavor_access.c.project_id).where(
     flavor_access.c.flavor_id == sa.bindparam("id"), flavor_access.c.project_id == sa.bindparam("project")
@@ -69,14 +73,16 @@ def _flavor(row: sa.Row[Any]) -> Flavor:
     )
 
 
+_MADE = "compute:first-flavors"
 _FIRST = (("1", "m1.tiny", 1, 512, 1), ("2", "m1.small", 1, 2048, 20), ("3", "m1.medium", 2, 4096, 40),
           ("4", "m1.large", 4, 8192, 80), ("5", "m1.xlarge", 8, 16384, 160))
 
 
 def bootstrap(tx: Tx, cloud: Cloud) -> None:
-    """Make the five flavors that OpenStack's guides use, when there has never been any."""
-    if tx.first(sa.select(flavor.c.seq).limit(1)) is not None:
+    """Make the five flavors that OpenStack's guides use, at the first start; deleted ones do not come back."""
+    if read_revision(tx, _MADE) or tx.first(sa.select(flavor.c.seq).limit(1)) is not None:
         return
+    bump_revision(tx, _MADE)
     for key, name, vcpus, ram, disk in _FIRST:
         tx.execute(flavor.insert().values(
             id=key, name=name, vcpus=vcpus, ram=ram, disk=disk, extra_specs={}, created=cloud.world.now(),
@@ -188,7 +194,7 @@ def create(call: Call) -> dict[str, Any]:
     """POST /flavors: 200."""
     new: FlavorNew = call.body.flavor
     world = call.cloud.world
-    flavor_id = world.uuid() if new.id is None else str(new.id)
+    flavor_id = world.uuid() if new.id is None else flavor_id_text(new.id)
     _check_free(call.tx, flavor_id, new.name)
     call.tx.execute(flavor.insert().values(
         id=flavor_id, name=new.name, vcpus=number(new.vcpus, "vcpus", 1), ram=number(new.ram, "ram", 1),
@@ -198,6 +204,14 @@ def create(call: Call) -> dict[str, Any]:
         created=call.now,
     ))
     return {"flavor": _render(call, _WHOLE, [find(call.tx, call.context, flavor_id)])[0]}
+
+
+def flavor_id_text(value: str | float) -> str:
+    """A flavor's id as text; numbers are taken too. Raises BadRequest for one that is no id as text."""
+    text = str(value)
+    if not _ID.fullmatch(text):
+        raise BadRequest(f"Invalid input: '{text[:64]}' cannot be a flavor's id.")
+    return text
 
 
 def _check_free(tx: Tx, flavor_id: str, name: str) -> None:

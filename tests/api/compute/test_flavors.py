@@ -33,6 +33,16 @@ def test_the_first_start_makes_the_usual_five(member: Person) -> None:
     assert flavors[0]["links"][0] == {"rel": "self", "href": "http://cloud.test/compute/v2.1/flavors/1"}
 
 
+def test_deleted_flavors_do_not_come_back_with_a_restart(admin: Client, cloud: Cloud) -> None:
+    before = admin.get(ROOT + "/2").json()["flavor"]
+    for number in range(1, 6):
+        assert admin.delete(f"{ROOT}/{number}").status_code == 202
+    cloud.open()
+    assert admin.get(ROOT).json()["flavors"] == []
+    for number, name in enumerate(("tiny", "small", "medium", "large", "xlarge"), 1):
+        make(admin, "m1." + name, id=str(number), ram=before["ram"])
+
+
 @pytest.mark.parametrize(("version", "keys", "swap"), [
     (None, set(), ""), ("2.55", {"description"}, ""), ("2.61", {"description", "extra_specs"}, ""),
     ("2.75", {"description", "extra_specs"}, 0),
@@ -73,6 +83,7 @@ def test_names_and_ids_are_unique(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("change", [
+    {"id": 1e300}, {"id": -1e300},
     {"name": ""}, {"name": " blank"}, {"name": "n" * 256}, {"name": 1}, {"id": ""}, {"id": " x"}, {"id": "i" * 256},
     {"id": "tab\t"}, {"ram": 0}, {"ram": -1}, {"ram": "many"}, {"ram": 2**31}, {"vcpus": 0}, {"disk": -1},
     {"swap": -1}, {"swap": "9" * 40}, {"rxtx_factor": 0}, {"rxtx_factor": -1.5}, {"rxtx_factor": "fast"},
