@@ -14,7 +14,7 @@ from pileus.auth.context import Context
 from pileus.network import lists, quotas, segments, sharing, tags, touch, views
 from pileus.network.faults import conflict, invalid, not_found
 from pileus.network.schemas import NetworkChange, NetworkNew, number
-from pileus.network.tables import floating_ip, network, port, rbac, router, subnet
+from pileus.network.tables import floating_ip, network, port, rbac, router, subnet, subnet_pool
 from pileus.web.call import Call
 from pileus.web.schemas import as_bool
 
@@ -138,17 +138,26 @@ def _render(call: Call, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
     ids = [row.id for row in rows]
     named = tags.of(call.tx, ids)
     children: dict[str, list[str]] = {}
-    columns = sa.select(subnet.c.id, subnet.c.network_id).order_by(subnet.c.created, subnet.c.id)
+    scopes: dict[tuple[str, int], str] = {}
+    columns = (
+        sa.select(subnet.c.id, subnet.c.network_id, subnet.c.ip_version, subnet_pool.c.address_scope_id)
+        .outerjoin(subnet_pool, subnet_pool.c.id == subnet.c.subnetpool_id)
+        .order_by(subnet.c.created, subnet.c.id)
+    )
     for at in range(0, len(ids), 5000):
         for row in call.tx.all(columns.where(subnet.c.network_id.in_(ids[at : at + 5000]))):
             children.setdefault(row.network_id, []).append(row.id)
+            if row.address_scope_id:
+                scopes[row.network_id, row.ip_version] = row.address_scope_id
+    zone = call.cloud.settings.availability_zone
     full = _rule_attributes(call)
     given = sharing.shared_ids(call.tx, call.context.project_id)
     outside = sharing.external_ids(call.tx, call.context.project_id)
     return [
         views.network(
             row, children.get(row.id, []), named.get(row.id, []), full,
-            shared=row.shared or row.id in given, external=row.external or row.id in outside,
+            shared=row.shared or row.id in given, external=row.external or row.id in outside, zone=zone,
+            scopes=(scopes.get((row.id, 4)), scopes.get((row.id, 6))),
         )
         for row in rows
     ]

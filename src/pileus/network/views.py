@@ -25,15 +25,16 @@ def _standard(row: Row[Any], tags: list[str] | None) -> Shown:
 
 
 def network(
-    row: Row[Any], subnets: list[str], tags: list[str], full: bool, *, shared: bool, external: bool
+    row: Row[Any], subnets: list[str], tags: list[str], full: bool, *, shared: bool, external: bool, zone: str,
+    scopes: tuple[str | None, str | None],
 ) -> Shown:
-    """One network; `full`: with what only administrators see."""
+    """One network; `full`: with what only administrators see; `scopes`: its IPv4 and IPv6 address scope."""
     shown = {
         **_standard(row, tags), "name": row.name, "status": row.status, "admin_state_up": row.admin_state_up,
         "shared": shared, "router:external": external, "subnets": subnets, "mtu": row.mtu,
         "port_security_enabled": row.port_security_enabled, "dns_domain": row.dns_domain,
-        "availability_zone_hints": row.zone_hints, "availability_zones": ["nova"] if row.node else [],
-        "ipv4_address_scope": None, "ipv6_address_scope": None,
+        "availability_zone_hints": row.zone_hints, "availability_zones": [zone] if row.node else [],
+        "ipv4_address_scope": scopes[0], "ipv6_address_scope": scopes[1],
     }
     if external:
         shown["is_default"] = row.is_default
@@ -127,12 +128,12 @@ def gateway(row: Row[Any], addresses: Sequence[Row[Any]]) -> Shown | None:
     }
 
 
-def router(row: Row[Any], addresses: Sequence[Row[Any]], tags: list[str], full: bool) -> Shown:
+def router(row: Row[Any], addresses: Sequence[Row[Any]], tags: list[str], full: bool, zone: str) -> Shown:
     """One router; `full`: with what only administrators see."""
     shown = {
         **_standard(row, tags), "name": row.name, "status": row.status, "admin_state_up": row.admin_state_up,
         "external_gateway_info": gateway(row, addresses), "routes": routes(row.routes),
-        "availability_zone_hints": row.zone_hints, "availability_zones": ["nova"] if row.node else [],
+        "availability_zone_hints": row.zone_hints, "availability_zones": [zone] if row.node else [],
         "flavor_id": None,
     }
     if full:

@@ -45,8 +45,10 @@ def states(tx: Tx, port_ids: Sequence[str]) -> tuple[SecurityGroupState, ...]:
 
 
 def _rule(row: Row[Any]) -> RuleState:
+    # In IPv6 rules older clients write ICMP as they do for IPv4.
+    icmp6 = row.ethertype == "IPv6" and row.protocol in ("icmp", "icmpv6", "1", "58")
     return RuleState(
-        id=row.id, direction=row.direction, ethertype=row.ethertype, protocol=row.protocol,
+        id=row.id, direction=row.direction, ethertype=row.ethertype, protocol="ipv6-icmp" if icmp6 else row.protocol,
         port_min=row.port_range_min, port_max=row.port_range_max, remote_cidr=row.remote_ip_prefix,
         remote_group=row.remote_group_id,
     )
