@@ -11,6 +11,7 @@ from pileus.compute.tables import server
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 from pileus.web.pages import SortKey, next_link, page, sort_keys
+from pileus.web.versions import Version
 
 _MOST = 1000
 
@@ -34,6 +35,11 @@ _IGNORED = frozenset({
 })
 """Keys that were legal before schemas were checked: they sort nothing, and are refused from 2.75 on."""
 
+_NEVER = frozenset({
+    "key_data", "hints", "security_groups", "nic_tags", "own_ports", "old_flavor", "rescue_image", "password_data",
+})
+"""Columns that no view of a list reads."""
+
 _DEFAULT = (SortKey(server.c.created, descending=True),)
 _SHORT = tuple(dict.fromkeys((
     server.c.id, server.c.name, server.c.seq, server.c.created, *_SORT.values(), server.c.locked,
@@ -49,10 +55,20 @@ def index(call: Call) -> dict[str, Any]:
 
 def detail(call: Call) -> dict[str, Any]:
     """GET /servers/detail: 200, whole servers, without their groups."""
-    rows, links = _rows(call, sa.select(server), "detail")
     admin = servers.is_admin_view(call, call.context.project_id)
+    rows, links = _rows(call, sa.select(*_columns(call.version or (2, 1), admin)), "detail")
     found = [views.render(call, item, admin=admin, groups=False) for item in servers.shown(call, rows)]
     return {"servers": found, **links}
+
+
+def _columns(version: Version, admin: bool) -> list[sa.Column[Any]]:
+    """What the view of a list needs: the large columns only where they are shown."""
+    without = set(_NEVER)
+    if not admin or version < (2, 3):
+        without |= {"user_data", "image"}
+    if version < (2, 47):
+        without.add("flavor")
+    return [column for column in server.c if column.name not in without]
 
 
 def _rows(call: Call, statement: sa.Select[Any], kind: str) -> tuple[list[Any], dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pileus.compute import states
@@ -14,9 +16,8 @@ from pileus.world import iso_micro, iso_z
 if TYPE_CHECKING:
     from pileus.network.ports import PortInfo
 
-_LATEST: Version = (10**9, 0)
 
-
+@functools.lru_cache(maxsize=4096)
 def host_id(host: str | None, project_id: str) -> str:
     """A host's name hidden from users: the same for one project's servers on one host, and only for those."""
     return hashlib.sha224((project_id + host).encode()).hexdigest() if host else ""
@@ -163,24 +164,27 @@ _ADMIN = View(
 _USER_DATA = View(Field("OS-EXT-SRV-ATTR:user_data", "row.user_data", since=(2, 3)))
 
 
+@functools.cache
+def _fields(
+    version: Version | None, full: bool, admin: bool, groups: bool, user_data: bool
+) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """Name and getter of every field of such a view, looked up once."""
+    parts = [_CORE, *([_GROUPS] if groups else []), *([_FULL] if full else [])]
+    if full and admin:
+        parts += [_ADMIN, *([_USER_DATA] if user_data else [])]
+    return tuple(field for part in parts for field in part.at(version))
+
+
 def render(
-    call: Call, shown: Shown, *, full: bool = True, admin: bool = False, groups: bool = True, user_data: bool = True,
-    at: Version | None = None,
+    call: Call, shown: Shown, *, full: bool = True, admin: bool = False, groups: bool = True, user_data: bool = True
 ) -> dict[str, Any]:
     """One server. `full` is what GET shows; PUT and rebuild show less before 2.75."""
-    version = at or call.version
-    view = _CORE.render(shown, version)
-    if groups:
-        view.update(_GROUPS.render(shown, version))
+    version = call.version
+    view = {name: get(shown) for name, get in _fields(version, full, admin, groups, user_data)}
     if full:
-        view.update(_FULL.render(shown, version))
         names = dict.fromkeys(name for port in shown.ports for name in port.security_group_names)
         if names:
             view["security_groups"] = [{"name": name} for name in names]
-        if admin:
-            view.update(_ADMIN.render(shown, version))
-            if user_data:
-                view.update(_USER_DATA.render(shown, version))
         if shown.host_status is not None and version is not None and version >= (2, 16):
             view["host_status"] = shown.host_status
     if shown.status in states.FAULT_STATUSES and shown.row.fault:
