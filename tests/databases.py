@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -59,6 +60,7 @@ class _Process:
     """A server program in a folder of its own."""
 
     user = ""
+    socket = ""  # its name in the folder
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,11 +117,13 @@ class _Process:
         until = time.monotonic() + _WAIT
         while True:
             try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(self.folder / self.socket))
                 return self.do("SELECT 1")
-            except sa.exc.DBAPIError as error:
+            except (OSError, sa.exc.DBAPIError) as error:
                 if self.process.poll() is not None or time.monotonic() > until:
                     text = (self.folder / "log").read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"{self.command()[0]} does not answer: {error.orig}\n{text}") from None
+                    raise RuntimeError(f"{self.command()[0]} does not answer: {error}\n{text}") from None
                 time.sleep(0.05)
 
     def stop(self) -> None:
@@ -142,6 +146,7 @@ class Postgresql(_Process):
     """PostgreSQL: a fresh database is a copy of a migrated template."""
 
     user = "postgres"
+    socket = ".s.PGSQL.5432"
     template = False
 
     def _program(self, name: str) -> str:
@@ -181,7 +186,7 @@ class Postgresql(_Process):
             _migrate(self.url("migrated"))
             self.template = True
         name = self.name()
-        self.do(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy")
+        self.do(f"CREATE DATABASE {name} TEMPLATE migrated")
         yield self.url(name)
         self.do(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -190,6 +195,7 @@ class Mariadb(_Process):
     """MariaDB: one database is migrated once, and emptied for whoever comes next."""
 
     user = "mysql"
+    socket = "socket"
 
     def __init__(self, folder: Path) -> None:
         self.free: list[str] = []
@@ -210,18 +216,18 @@ class Mariadb(_Process):
     def command(self) -> list[str]:
         return [
             self._program("mariadbd"), "--no-defaults", f"--datadir={self.folder / 'data'}", "--skip-networking",
-            f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}",
+            f"--socket={self.folder / self.socket}", f"--pid-file={self.folder / 'pid'}",
             "--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite", "--sync-binlog=0",
             "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M", "--max-connections=60",
             "--innodb-log-file-size=32M", "--innodb-fast-shutdown=2",
         ]
 
     def url(self, name: str) -> str:
-        return f"mariadb://root@localhost/{name}?unix_socket={self.folder / 'socket'}"
+        return f"mariadb://root@localhost/{name}?unix_socket={self.folder / self.socket}"
 
     def empty(self) -> Iterator[str]:
         name = self.name()
-        self.do(f"CREATE DATABASE {name}")
+        self.do(f"CREATE DATABASE {name} CHARACTER SET latin1")  # what an unlucky operator may have
         yield self.url(name)
         self.do(f"DROP DATABASE {name}")
 

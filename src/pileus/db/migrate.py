@@ -38,7 +38,8 @@ def current(database: Database) -> str | None:
 
 def upgrade(database: Database) -> None:
     """Run the migrations that are missing. Of several controllers that start at once, one does it."""
-    if current(database) == HEAD:
+    version = current(database)
+    if version == HEAD:
         return
     from alembic import command
     from alembic.config import Config
@@ -46,13 +47,20 @@ def upgrade(database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.engine.connect() as conn, _alone(conn, database.dialect):
-        if database.dialect == "mysql" and current(database) is None:
-            # New tables take it from the database; the default folds case, and some ignore spaces at the end.
-            collation = "utf8mb4_nopad_bin" if getattr(conn.dialect, "is_mariadb", False) else "utf8mb4_bin"
-            conn.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {collation}")
+        if version is None:
+            compare_exactly(conn)
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
         conn.commit()
+
+
+def compare_exactly(conn: sa.Connection) -> None:
+    """Make MariaDB keep any text and compare it exactly, in tables made from now on.
+
+    Its defaults fold case, and ignore spaces at the end; new tables take this from the database."""
+    if conn.dialect.name == "mysql":
+        collation = "utf8mb4_nopad_bin" if getattr(conn.dialect, "is_mariadb", False) else "utf8mb4_bin"
+        conn.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {collation}")
 
 
 @contextlib.contextmanager
