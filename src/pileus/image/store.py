@@ -1,0 +1,219 @@
+"""The image store: files under `state_dir`/images, hashed and inspected while they come in.
+
+Bytes are gathered into blocks of `BLOCK`; each block is hashed by two threads (hashlib lets go of the interpreter) and
+written by a third while the event loop gathers the next, so that an upload takes the time of the slowest of them and
+two blocks of memory. A file is written beside the store, made durable, and then renamed into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pileus.image.inspect import Inspection, Inspector
+from pileus.web.errors import TooLarge
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+
+BLOCK = 2 << 20
+_HOLE = 64 << 10
+_ZEROS = bytes(_HOLE)
+_SYNC_EVERY = 64 << 20
+_THREADS = 6
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What came in: size in bytes, digests, and what the bytes are."""
+
+    size: int
+    md5: str
+    sha512: str
+    inspection: Inspection
+
+
+def folder(cloud: Cloud, name: str = "") -> Path:
+    """The store's folder, or one inside it: `incoming` (being written), `staged` (waiting for an import)."""
+    path = cloud.settings.state / "images" / name
+    path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    return path
+
+
+def final_path(cloud: Cloud, image_id: str) -> Path:
+    """Where an image's content is once it is active."""
+    return folder(cloud) / image_id
+
+
+def staged_path(cloud: Cloud, image_id: str) -> Path:
+    """Where staged content waits for its import."""
+    return folder(cloud, "staged") / image_id
+
+
+def pool(cloud: Cloud) -> ThreadPoolExecutor:
+    """The threads that hash, write and delete."""
+    found: ThreadPoolExecutor | None = cloud.memory.get("image.pool")
+    if found is None:
+        found = cloud.memory["image.pool"] = ThreadPoolExecutor(_THREADS, "image")
+    return found
+
+
+class _Sink:
+    """One file being taken in. Each method works in a thread of its own, on one block at a time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.sha512 = hashlib.sha512()
+        self.inspector = Inspector()
+        self.size = 0
+        self._unsynced = 0
+        self._handle = -1 if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+
+    def write(self, block: bytes) -> None:
+        """Write what is not zeros, and let the inspector see all of it."""
+        self.inspector.feed(block)
+        if self._handle >= 0:
+            start = 0
+            for at in range(0, len(block), _HOLE):
+                if block.startswith(_ZEROS, at):
+                    self._put(block, start, at)
+                    start = at + _HOLE
+            self._put(block, start, len(block))
+            self._unsynced += len(block)
+            if self._unsynced >= _SYNC_EVERY:  # a little at a time, so that the end does not wait for all of it
+                self._unsynced = 0
+                os.fdatasync(self._handle)
+        self.size += len(block)
+
+    def _put(self, block: bytes, start: int, end: int) -> None:
+        view = memoryview(block)[start:end]
+        at = self.size + start
+        while len(view) > 0:
+            done = os.pwrite(self._handle, view, at)
+            view, at = view[done:], at + done
+
+    def finish(self) -> None:
+        """Make the file durable, at its full length even where it ends in a hole."""
+        if self._handle >= 0:
+            os.ftruncate(self._handle, self.size)
+            os.fsync(self._handle)
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+async def take_in(
+    cloud: Cloud, chunks: AsyncIterator[bytes], path: Path | None, alive: Callable[[], Awaitable[None]] | None = None
+) -> Receipt:
+    """Hash and inspect `chunks`, and write them to the new file `path` (None: only hash and inspect).
+
+    `alive` is awaited about every 20 s. Raises TooLarge past the setting `image_max_size`; the file is gone then,
+    as after any other failure."""
+    loop, threads = asyncio.get_running_loop(), pool(cloud)
+    sink = _Sink(path)
+    most = cloud.settings.image_max_size
+    busy: asyncio.Future[list[None]] | None = None
+    told = time.monotonic()
+    taken = 0
+    try:
+        async for block in blocks(chunks):
+            taken += len(block)
+            if taken > most:
+                raise TooLarge(f"The image is larger than {most} bytes, the most that is taken here.")
+            if busy is not None:
+                await busy
+            busy = asyncio.gather(*(
+                loop.run_in_executor(threads, work, block)
+                for work in (sink.sha512.update, sink.md5.update, sink.write)
+            ))
+            if alive is not None and time.monotonic() - told > 20:
+                told = time.monotonic()
+                await alive()
+        if busy is not None:
+            await busy
+        busy = None
+        await loop.run_in_executor(threads, sink.finish)
+    except BaseException:
+        if busy is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.shield(busy)
+        if path is not None:
+            discard(cloud, path)
+        raise
+    finally:
+        sink.close()
+    return Receipt(sink.size, sink.md5.hexdigest(), sink.sha512.hexdigest(), sink.inspector.finish())
+
+
+async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of about `BLOCK`."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+async def read_file(cloud: Cloud, path: Path) -> AsyncIterator[bytes]:
+    """A file's bytes, in blocks."""
+    loop, threads = asyncio.get_running_loop(), pool(cloud)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        at = 0
+        while data := await loop.run_in_executor(threads, os.pread, handle, BLOCK, at):
+            at += len(data)
+            yield data
+    finally:
+        os.close(handle)
+
+
+async def put(cloud: Cloud, source: Path, target: Path) -> None:
+    """Move a file that is complete and durable to its place, durably; across file systems by a copy."""
+    await asyncio.get_running_loop().run_in_executor(pool(cloud), _put_now, cloud, source, target)
+
+
+def _put_now(cloud: Cloud, source: Path, target: Path) -> None:
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != 18:  # EXDEV: on another file system
+            raise
+        near = folder(cloud, "incoming") / f"{target.name}.copy-{cloud.world.hex_id()}"
+        shutil.copyfile(source, near)
+        sync(near)
+        os.replace(near, target)
+        source.unlink()
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or a folder's entries, durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def discard(cloud: Cloud, path: Path) -> None:
+    """Take a file away at once, and free its blocks in a thread: that can take long. No file is fine."""
+    doomed = folder(cloud, "incoming") / f"trash-{cloud.world.hex_id()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, doomed)
+        pool(cloud).submit(doomed.unlink, True)
