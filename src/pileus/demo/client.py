@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -43,17 +45,21 @@ class Client:
     def run(self, *words: str, secret: str | None = None, show: bool = True) -> str:
         """What the client prints. `secret` answers its password prompts. Raises StoryError when it fails."""
         began = time.monotonic()
-        done = subprocess.run(
-            [self._program, *words], env=self._environment, capture_output=True, text=True, check=False, timeout=300,
-            input=None if secret is None else f"{secret}\n{secret}\n",
-            stdin=subprocess.DEVNULL if secret is None else None,
-            start_new_session=True,
-        )
-        if show or done.returncode:
+        command = [self._program, *words]
+        if secret is not None:
+            status, printed = _at_terminal(command, self._environment, secret)
+            complaint = printed
+        else:
+            done = subprocess.run(
+                command, env=self._environment, capture_output=True, text=True, check=False, timeout=300,
+                stdin=subprocess.DEVNULL,
+            )
+            status, printed, complaint = done.returncode, done.stdout, done.stderr
+        if show or status:
             told(f"{self.cloud}$ openstack {' '.join(_quoted(w) for w in words)}", began)
-        if done.returncode:
-            raise StoryError(f"openstack {' '.join(words)} failed:\n{done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout.strip()
+        if status:
+            raise StoryError(f"openstack {' '.join(words)} failed:\n{complaint.strip() or printed.strip()}")
+        return printed.strip()
 
     def json(self, *words: str, **options: Any) -> Any:
         """The same, read as JSON."""
@@ -68,6 +74,26 @@ class Client:
                 return told(f"  … {server} is {status}", began)
             if seen == "ERROR" or time.monotonic() - began > seconds:
                 raise StoryError(f"server {server} is {seen}, not {status}, after {seconds:.0f} s")
+
+
+def _at_terminal(command: list[str], environment: dict[str, str], secret: str) -> tuple[int, str]:
+    """Run a command that asks for a password, at a terminal of its own: (exit status, what it printed).
+
+    So the password is in no process's arguments."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(command[0], command, environment)
+    printed = b""
+    answered = 0
+    with contextlib.suppress(OSError):  # EIO: the other side has closed
+        while data := os.read(terminal, 4096):
+            printed += data
+            if printed.count(b"assword:") > answered:
+                answered += 1
+                os.write(terminal, secret.encode() + b"\n")
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), printed.decode(errors="replace").replace(secret, "…")
 
 
 def host(*words: str, seconds: float = 60.0, say: str | None = None) -> str:

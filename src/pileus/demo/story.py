@@ -16,6 +16,10 @@ from pileus.demo.client import Client, StoryError, find_client, host
 
 _USER_DATA = "#!/bin/sh\necho 'user-data was here' > /root/from-user-data\n"
 _LOGIN = "pileus"
+_SSH = (
+    "ssh", "-q", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=5",
+    "-o", "BatchMode=yes",
+)
 
 
 class Story:
@@ -137,8 +141,7 @@ class Story:
 
     def ssh(self, address: str, command: str) -> str:
         """What a command prints inside the guest."""
-        words = ("ssh", "-q", "-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                 "-o", "ConnectTimeout=5", "-o", "BatchMode=yes", f"{_LOGIN}@{address}", command)
+        words = (*_SSH, "-i", str(self.key), f"{_LOGIN}@{address}", command)
         return host(*words, say=f"ssh {_LOGIN}@{address} {command}")
 
     @staticmethod
