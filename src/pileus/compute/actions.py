@@ -18,6 +18,7 @@ from pileus.compute import (
     rebuild,
     rescue,
     resize,
+    server_floating_ips,
     servers,
     shelve,
     snapshots,
@@ -107,6 +108,12 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "addFixedIp": (Action(_P + "os-multinic:add", interfaces.add_fixed_ip, body=s.AddFixedIp, until=(2, 43)),),
     "removeFixedIp": (
         Action(_P + "os-multinic:remove", interfaces.remove_fixed_ip, body=s.RemoveFixedIp, until=(2, 43)),
+    ),
+    "addFloatingIp": (
+        Action(_P + "os-floating-ips:add", server_floating_ips.add, body=s.AddFloatingIp, until=(2, 43)),
+    ),
+    "removeFloatingIp": (
+        Action(_P + "os-floating-ips:remove", server_floating_ips.remove, body=s.AddFloatingIp, until=(2, 43)),
     ),
 }
 

@@ -5,10 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from pileus.compute import servers, states
+from pileus.compute.proxy import ask
 from pileus.compute.schemas import SecurityGroupName
+from pileus.compute.security_groups import group_view, names_of
 from pileus.network import ports, security_groups
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound
+
+
+async def index(call: Call) -> dict[str, Any]:
+    """GET /servers/{server_id}/os-security-groups: 200, the groups of its ports."""
+
+    def ids(tx: Any) -> list[str]:
+        call.tx = tx
+        try:
+            row = servers.get(call, call.params["server_id"], "os_compute_api:os-security-groups:list")
+            return list({i: None for port in servers.ports_of(call, row) for i in port.security_group_ids})
+        finally:
+            call.tx = None
+
+    wanted = [("id", i) for i in await call.db.run(ids, write=False)]
+    if not wanted:
+        return {"security_groups": []}
+    found = (await ask(call, "network", "GET", "/v2.0/security-groups", query=wanted))["security_groups"]
+    names = await names_of(call, found)
+    return {"security_groups": [group_view(group, names) for group in found]}
 
 
 def add(call: Call, row: Any, value: SecurityGroupName) -> None:

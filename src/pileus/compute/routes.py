@@ -15,6 +15,7 @@ from pileus.compute import (
     interfaces,
     lifecycle,
     listing,
+    memberships,
     passwords,
     server_metadata,
     servers,
@@ -64,6 +65,7 @@ SERVER_ROUTES: tuple[Route, ...] = (
     _of("POST", "/os-interface", interfaces.attach, body=s.NewInterfaceBody),
     _of("GET", "/os-interface/{port_id}", interfaces.show),
     _of("DELETE", "/os-interface/{port_id}", interfaces.detach, 202),
+    _of("GET", "/os-security-groups", memberships.index),
     # what was done to it, what it says, what it is
     _of("GET", "/os-instance-actions", instance_actions.index, query=s.ActionsQuery),
     _of("GET", "/os-instance-actions/{request_id}", instance_actions.show),

@@ -1,0 +1,22 @@
+"""Compute as a room of the cloud."""
+
+from pileus.cloud import Room
+from pileus.compute.bootstrap import bootstrap_rest
+from pileus.compute.faults import render
+from pileus.compute.policy import RULES
+from pileus.compute.reconcile import reconcile
+from pileus.compute.results import RESULTS
+from pileus.compute.routes import ROUTES
+from pileus.compute.versions import MICROVERSIONS
+from pileus.web.routes import Service
+from pileus.work.periodic import Periodic
+
+ROOM = Room(
+    service=Service(
+        name="compute", catalog_type="compute", catalog_path="/v2.1", routes=ROUTES, faults=render, rules=RULES,
+        microversions=MICROVERSIONS, classic_port=8774, description="Servers, flavors, keypairs and nodes",
+    ),
+    bootstrap=bootstrap_rest,
+    results=RESULTS,
+    periodic=(Periodic("compute.reconcile", 15.0, reconcile),),
+)
