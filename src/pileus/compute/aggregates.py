@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,7 +65,7 @@ def _check_name(call: Call, name: str, but: int = -1) -> None:
 
 def _find(call: Call) -> Any:
     wanted = call.params["aggregate_id"]
-    if not wanted.isascii() or not wanted.isdigit() or len(wanted) > 18:
+    if not re.fullmatch(r"-?[0-9]{1,18}", wanted):
         raise BadRequest(f"id must be an integer, not {wanted}.")
     row = call.tx.first(sa.select(aggregate).where(aggregate.c.id == int(wanted)))
     if row is None:

@@ -17,7 +17,7 @@ from pileus.web.errors import BadRequest, NotFound
 def index(call: Call) -> dict[str, Any]:
     """GET /os-hosts: 200."""
     query: HostQuery = call.query
-    if query.service not in (None, "compute"):
+    if query.service not in (None, "", "compute"):
         return {"hosts": []}
     zones = availability_zones.by_host(call.tx)
     default = call.cloud.settings.availability_zone
@@ -25,7 +25,7 @@ def index(call: Call) -> dict[str, Any]:
         {"host_name": name, "service": "compute", "zone": zones.get(name, default)}
         for name in call.tx.scalars(sa.select(node.c.name).order_by(node.c.name))
     ]
-    return {"hosts": [item for item in found if query.zone in (None, item["zone"])]}
+    return {"hosts": [item for item in found if query.zone in (None, "", item["zone"])]}
 
 
 def _find(call: Call) -> Any:
@@ -67,3 +67,9 @@ def update(call: Call) -> dict[str, Any]:
         raise BadRequest("Invalid input: give a status, enable or disable.")
     change(call, row, {"disabled": body.status == "disable", "disabled_reason": None})
     return {"host": row.name, "status": f"{body.status}d"}
+
+
+def power(call: Call) -> None:
+    """GET /os-hosts/{host}/startup, shutdown and reboot: 400. A node's power is not the cloud's to switch."""
+    _find(call)
+    raise BadRequest("Nodes cannot be started, shut down or rebooted through this API.")

@@ -1,4 +1,4 @@
-"""Networks as compute showed them up to 2.35: those that the caller's servers can be on."""
+"""Networks as compute showed them up to 2.35: the network service's."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from pileus.web.errors import NotFound
 
 
 async def _networks(call: Call) -> list[dict[str, Any]]:
-    mine = (await ask(call, "network", "GET", "/v2.0/networks"))["networks"]
+    return list((await ask(call, "network", "GET", "/v2.0/networks"))["networks"])
+
+
+async def _own(call: Call) -> list[dict[str, Any]]:
+    """Those that servers of the caller's project can be on."""
     project = call.context.project_id
-    return [net for net in mine if net["project_id"] == project or net["shared"]]
+    return [net for net in await _networks(call) if net["project_id"] == project or net["shared"]]
 
 
 async def _subnets(call: Call, networks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -47,8 +51,7 @@ def _short(network: dict[str, Any], subnets: list[dict[str, Any]]) -> dict[str, 
     return {"id": network["id"], "label": network["name"], "cidr": first.get("cidr", "None")}
 
 
-async def _list(call: Call, view: Any) -> dict[str, Any]:
-    networks = await _networks(call)
+async def _list(call: Call, networks: list[dict[str, Any]], view: Any) -> dict[str, Any]:
     subnets = await _subnets(call, networks)
     return {"networks": [view(network, subnets[network["id"]]) for network in networks]}
 
@@ -62,8 +65,8 @@ async def _show(call: Call, view: Any) -> dict[str, Any]:
 
 
 async def index(call: Call) -> dict[str, Any]:
-    """GET /os-networks: 200."""
-    return await _list(call, _whole)
+    """GET /os-networks: 200, all that the caller sees."""
+    return await _list(call, await _networks(call), _whole)
 
 
 async def show(call: Call) -> dict[str, Any]:
@@ -73,7 +76,7 @@ async def show(call: Call) -> dict[str, Any]:
 
 async def tenant_index(call: Call) -> dict[str, Any]:
     """GET /os-tenant-networks: 200."""
-    return await _list(call, _short)
+    return await _list(call, await _own(call), _short)
 
 
 async def tenant_show(call: Call) -> dict[str, Any]:

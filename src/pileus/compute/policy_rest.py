@@ -43,7 +43,7 @@ REST_RULES: dict[str, str] = {
     "compute:aggregates:images": _ADMIN,
     "os_compute_api:os-availability-zone:list": _READER,
     "os_compute_api:os-availability-zone:detail": _ADMIN,
-    **_rules("os-hosts", _ADMIN, "list", "show", "update"),
+    **_rules("os-hosts", _ADMIN, "list", "show", "update", "start", "shutdown", "reboot"),
     "os_compute_api:os-migrations:index": _ADMIN,
     "os_compute_api:os-server-external-events:create": "role:admin or role:service",
     # proxies of other services, up to 2.35

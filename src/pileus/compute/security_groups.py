@@ -9,7 +9,7 @@ from typing import Any
 from pileus.compute.proxy import ask
 from pileus.compute.schemas_rest import Limited, SecurityGroupText, SecurityRuleNew, is_uuid, number
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest
+from pileus.web.errors import BadRequest, Conflict
 
 _GROUPS = "/v2.0/security-groups"
 _RULES = "/v2.0/security-group-rules"
@@ -89,10 +89,9 @@ async def show(call: Call) -> dict[str, Any]:
 
 
 def _text(body: SecurityGroupText) -> dict[str, str]:
-    name = body.name.strip()
-    if not name:
+    if not body.name.strip():
         raise BadRequest("Security group name cannot be empty.")
-    return {"name": name, "description": body.description or ""}
+    return {"name": body.name, "description": body.description or ""}
 
 
 async def create(call: Call) -> dict[str, Any]:
@@ -109,8 +108,11 @@ async def update(call: Call) -> dict[str, Any]:
 
 
 async def delete(call: Call) -> None:
-    """DELETE /os-security-groups/{group_id}: 202."""
-    await ask(call, "network", "DELETE", f"{_GROUPS}/{_id(call, 'group_id')}")
+    """DELETE /os-security-groups/{group_id}: 202. Raises BadRequest for the default group and one in use."""
+    try:
+        await ask(call, "network", "DELETE", f"{_GROUPS}/{_id(call, 'group_id')}")
+    except Conflict as problem:
+        raise BadRequest(problem.message) from None
 
 
 async def create_rule(call: Call) -> dict[str, Any]:
@@ -128,7 +130,10 @@ async def create_rule(call: Call) -> dict[str, Any]:
         rule["remote_group_id"] = remote["security_group"]["id"]
     else:
         rule |= _range(new.cidr)
-    made = await ask(call, "network", "POST", _RULES, {"security_group_rule": rule})
+    try:
+        made = await ask(call, "network", "POST", _RULES, {"security_group_rule": rule})
+    except Conflict as problem:
+        raise BadRequest(problem.message) from None
     names = {group["id"]: {"name": group["name"], "tenant_id": group["project_id"]} for group in groups}
     return {"security_group_rule": rule_view(made["security_group_rule"], names)}
 
@@ -169,7 +174,7 @@ def _range(cidr: str | None) -> dict[str, Any]:
         raise BadRequest(f"Invalid cidr {cidr}.") from None
     if net.prefixlen == 0 and not cidr.startswith(("0.0.0.0", "::")):
         raise BadRequest(f"Bad prefix for network in cidr {cidr}.")
-    return {"remote_ip_prefix": str(net), "ethertype": f"IPv{net.version}"}
+    return {"remote_ip_prefix": cidr if "/" in cidr else str(net), "ethertype": f"IPv{net.version}"}
 
 
 async def delete_rule(call: Call) -> None:

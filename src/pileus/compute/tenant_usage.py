@@ -13,7 +13,7 @@ from pileus.compute.schemas_rest import UsageQuery
 from pileus.compute.tables import server
 from pileus.compute.views_rest import more, page_size
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest
+from pileus.web.errors import BadRequest, NotFound
 from pileus.world import iso_micro
 
 _FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f")
@@ -27,6 +27,8 @@ class _Period(msgspec.Struct, frozen=True):
 def index(call: Call) -> dict[str, Any]:
     """GET /os-simple-tenant-usage: 200, all projects."""
     query: UsageQuery = call.query
+    if call.path.endswith("/"):
+        raise NotFound("The project's id is missing.")
     usages, links = _usages(call, query, None, query.detailed == "1", "tenant_usages")
     return {"tenant_usages": usages, **links}
 

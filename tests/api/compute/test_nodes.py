@@ -294,7 +294,8 @@ def test_a_zone_does_not_change_under_servers(cloud: Cloud, admin: Client, host:
     ("POST", "", {"aggregate": {"name": ""}}, 400), ("POST", "", {"aggregate": {"name": "n" * 256}}, 400),
     ("POST", "", {"aggregate": {"name": "x", "availability_zone": "a:b"}}, 400),
     ("POST", "", {"aggregate": {"name": "x", "hosts": []}}, 400), ("GET", "/abc", None, 400),
-    ("GET", "/99999999", None, 404), ("DELETE", "/99999999", None, 404), ("PUT", "/99999999", {"aggregate": {}}, 404),
+    ("GET", "/99999999", None, 404), ("GET", "/-1", None, 404), ("DELETE", "/99999999", None, 404),
+    ("PUT", "/99999999", {"aggregate": {}}, 404),
     ("POST", "/99999999/action", {"add_host": {"host": "h"}}, 404), ("POST", "/1/action", {}, 400),
 ])
 def test_aggregates_that_are_not(admin: Client, method: str, path: str, body: Any, status: int) -> None:
@@ -323,6 +324,8 @@ def test_hosts_up_to_2_42(cloud: Cloud, admin: Client, host: str) -> None:
     assert service_of(admin, host)["status"] == "disabled"
     assert admin.put(f"{V}/os-hosts/{host}", {"maintenance_mode": "enable"}).status_code == 400
     assert admin.put(f"{V}/os-hosts/{host}", {}).status_code == 400
+    assert admin.get(f"{V}/os-hosts/{host}/reboot").status_code == 400
+    assert {"host_name": host, "service": "compute", "zone": "nova"} in admin.get(V + "/os-hosts?zone=").json()["hosts"]
     assert admin.get(V + "/os-hosts/nowhere").status_code == 404
     assert admin.get(f"{V}/os-hosts/{host}", version="2.43").status_code == 404
 
@@ -345,6 +348,7 @@ def test_usage(cloud: Cloud, admin: Client, anonymous: Client) -> None:
     assert all("server_usages" not in u for u in listed)
     assert person.client.get(V + "/os-simple-tenant-usage").status_code == 403
     assert join(cloud, anonymous).client.get(path).status_code == 403
+    assert admin.get(V + "/os-simple-tenant-usage/?start=2020-01-01T00:00:00").status_code == 404
     for query in ("start=yesterday", "start=2100-01-01T00:00:00", ""):
         assert admin.get(f"{V}/os-simple-tenant-usage?{query}").status_code == 400
 

@@ -105,6 +105,24 @@ def test_what_is_no_security_group(member: Person, body: dict[str, Any]) -> None
     assert member.client.post(GROUPS, {"security_group": body}).status_code == 400
 
 
+def test_names_and_ranges_are_kept_as_sent(member: Person) -> None:
+    group = make_group(member, " door ")
+    assert group["name"] == " door "
+    body = {"parent_group_id": group["id"], "ip_protocol": "udp", "from_port": 1, "to_port": 2, "cidr": "10.2.3.4/24"}
+    made = member.client.post(RULES, {"security_group_rule": body})
+    assert made.json()["security_group_rule"]["ip_range"] == {"cidr": "10.2.3.4/24"}
+    assert member.client.post(RULES, {"security_group_rule": body}).status_code == 400  # the same once more
+    body |= {"cidr": "10.2.3.4"}
+    made = member.client.post(RULES, {"security_group_rule": body})
+    assert made.json()["security_group_rule"]["ip_range"] == {"cidr": "10.2.3.4/32"}
+
+
+def test_the_default_group_stays(member: Person) -> None:
+    groups = member.client.get(GROUPS).json()["security_groups"]
+    default = next(group["id"] for group in groups if group["name"] == "default")
+    assert member.client.delete(f"{GROUPS}/{default}").status_code == 400
+
+
 def test_security_groups_of_other_projects_do_not_exist(member: Person, stranger: Person, admin: Client) -> None:
     made = make_group(member, "private")
     assert stranger.client.get(f"{GROUPS}/{made['id']}").status_code == 404
