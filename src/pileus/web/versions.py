@@ -13,7 +13,7 @@ from pileus.web.errors import BadRequest, NotAcceptable
 
 Version = tuple[int, int]
 
-_SHAPE = re.compile(r"^([1-9]\d*)\.(0|[1-9]\d*)$")
+_SHAPE = re.compile(r"^([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$")
 
 
 def text(version: Version) -> str:
