@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
-SILENCE = 75.0
-"""Seconds without a heartbeat after which a node is taken for dead, as Neutron's agent_down_time."""
+SILENCE = 150.0
+"""Seconds without a word after which a node is taken for dead: twice what one stays silent that has no change."""
 
 _LIVE = (
     sa.select(agent.c.node)

@@ -120,7 +120,8 @@ def test_filters(alice: Client) -> None:
         f"network_id={network['id']}&device_owner=",
         f"fixed_ips=ip_address={address}&network_id={network['id']}",
         f"fixed_ips=subnet_id={subnet['id']}&name=filtered",
-        f"security_groups={made['security_groups'][0]}&name=filtered", "project_id=blue&name=filtered", f"fixed_ips=ip_address_substr={address[-4:]}&name=filtered",
+        f"security_groups={made['security_groups'][0]}&name=filtered", "project_id=blue&name=filtered",
+        f"fixed_ips=ip_address_substr={address[-4:]}&name=filtered",
     ):
         found = alice.get(f"{V}/ports?{query}").json()["ports"]
         assert [p["id"] for p in found] == [made["id"]], query
