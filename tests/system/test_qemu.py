@@ -577,8 +577,10 @@ def test_an_agent_killed_at_any_moment_loses_nothing(world: World) -> None:
         specs = [spec_for(image, nics=(nic(),)) for _ in range(2)]
         child = os.fork()
         if child == 0:
-            asyncio.run(_builds_and_destroys(world, specs))
-            os._exit(0)
+            try:
+                asyncio.run(_builds_and_destroys(world, specs))
+            finally:
+                os._exit(0)  # whatever happened, this is no second run of the tests
         time.sleep(0.05 + 0.12 * moment)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

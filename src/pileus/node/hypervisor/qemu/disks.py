@@ -85,6 +85,7 @@ def overlay(path: Path, base: Path, base_format: str) -> dict[str, Any]:
 
 
 def raw(path: Path) -> dict[str, Any]:
+    """The block node of a raw file."""
     return {"driver": "raw", "discard": "unmap", "file": _file(path)}
 
 
@@ -103,6 +104,7 @@ def volume_node(volume_id: str) -> str:
 
 
 def volume_device(volume_id: str) -> str:
+    """QEMU's id of the device that shows a volume to the guest."""
     return f"volume-{volume_id}"
 
 

@@ -348,6 +348,9 @@ class Guest:
         except NodeFault:
             await monitor.close()
             return None if process.alive(found) else await self._adopt_without_process()
+        except BaseException:
+            await monitor.close()
+            raise
         self.monitor = monitor
         return await self._adopt_by_status(monitor, str(status))
 

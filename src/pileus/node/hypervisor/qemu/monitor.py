@@ -18,6 +18,10 @@ from pileus.node.contract import NodeFault
 Event = dict[str, Any]
 
 
+DISCONNECT_TIMEOUT = 5.0
+"""Seconds for what is under way to reach a QEMU that may not read any more."""
+
+
 class QmpError(NodeFault):
     """QEMU refused a command."""
 
@@ -129,7 +133,7 @@ class Monitor:
         if self._end is None:
             self._end = asyncio.create_task(self._client.disconnect())
         with contextlib.suppress(Exception):
-            await asyncio.shield(self._end)
+            await asyncio.wait_for(asyncio.shield(self._end), DISCONNECT_TIMEOUT)
 
     async def _pump(self) -> None:
         async for message in self._client.events:

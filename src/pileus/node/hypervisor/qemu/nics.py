@@ -32,10 +32,12 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def device_id(port_id: str) -> str:
+    """QEMU's id of a port's NIC."""
     return f"nic-{port_id}"
 
 
 def netdev_id(port_id: str) -> str:
+    """QEMU's id of the host's side of a port's NIC."""
     return f"tap-{port_id}"
 
 

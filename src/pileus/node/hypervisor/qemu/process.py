@@ -47,6 +47,7 @@ def started_at(pid: int) -> int | None:
 
 
 def identify(pid: int) -> ProcessId | None:
+    """What a pid means now, so that its reuse by another program is noticed; None when there is no such process."""
     started = started_at(pid)
     return None if started is None else ProcessId(pid, started, boot_id())
 
