@@ -136,16 +136,17 @@ def _moment(value: str) -> float:
         raise BadRequest(f"'{value}' is not a time; write it as 2026-01-31T12:00:00Z.") from None
 
 
-def query_of(filters: Mapping[str, Filter], taggable: bool = True) -> Any:
-    """The query struct of a list: every filter, repeatable, and the paging parameters."""
-    names = [*filters, *(_TAGS if taggable else ()), *_PAGING]
+def query_of(filters: Mapping[str, Filter], taggable: bool = True, name: str = "List") -> Any:
+    """The query struct of a list: every filter, repeatable, and the paging parameters. `name` is the OpenAPI
+    document's for it, and each list needs its own there."""
+    parameters = [*filters, *(_TAGS if taggable else ()), *_PAGING]
     fields: list[Any] = []
     rename: dict[str, str] = {}
-    for number, name in enumerate(names):
-        attribute = re.sub(r"\W", "_", name) if name.isidentifier() else f"f{number}"
-        rename[attribute] = name
-        fields.append((attribute, list[str], msgspec.field(default_factory=list, name=name)))
-    return msgspec.defstruct("ListQuery", fields, bases=(Query,), kw_only=True)
+    for number, parameter in enumerate(parameters):
+        attribute = re.sub(r"\W", "_", parameter) if parameter.isidentifier() else f"f{number}"
+        rename[attribute] = parameter
+        fields.append((attribute, list[str], msgspec.field(default_factory=list, name=parameter)))
+    return msgspec.defstruct(f"{name}Query", fields, bases=(Query,), kw_only=True)
 
 
 FieldsQuery = msgspec.defstruct(

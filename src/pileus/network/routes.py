@@ -34,8 +34,9 @@ def _noun(module: ModuleType, path: str, new: Any, change: Any = None, reads_wri
     noun = module.NOUN
     rule, all_, one = noun.in_rules, f"/v2.0/{path}", f"/v2.0/{path}/{{id}}"
     write = True if reads_write else None
+    query = query_of(noun.filters, noun.taggable, noun.title.replace(" ", ""))
     rows = (
-        Route("GET", all_, module.index, f"get_{rule}", query=query_of(noun.filters, noun.taggable), write=write),
+        Route("GET", all_, module.index, f"get_{rule}", query=query, write=write),
         Route("POST", all_, module.create, AUTHENTICATED, 201, body=new),
         Route("GET", one, module.show, f"get_{rule}", query=FieldsQuery, write=write),
         Route("DELETE", one, module.delete, AUTHENTICATED, 204),
