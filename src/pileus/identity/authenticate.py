@@ -17,7 +17,7 @@ from pileus.identity.schemas import AuthBody, DomainRef, PasswordUser, ProjectRe
 from pileus.identity.tables import application_credential, domain, project, user
 from pileus.identity.views import token_body
 from pileus.web.call import Call, Reply
-from pileus.web.errors import BadRequest, Unauthorized
+from pileus.web.errors import BadRequest, Forbidden, NotFound, Unauthorized
 
 if TYPE_CHECKING:
     from pileus.db.engine import Tx
@@ -55,7 +55,9 @@ async def issue(call: Call) -> Reply:
 async def _prove(call: Call, body: AuthBody) -> Proof:
     identity = body.auth.identity
     proof: Proof | None = None
-    for method in dict.fromkeys(identity.methods):
+    if "totp" in identity.methods and "password" not in identity.methods:
+        raise refused()  # six digits alone can be guessed
+    for method in sorted(dict.fromkeys(identity.methods), key=lambda name: name == "totp"):
         if method == "password" and identity.password is not None:
             step = await _by_password(call, identity.password.user)
         elif method == "token" and identity.token is not None:
@@ -152,11 +154,12 @@ def _domain_is(ref: DomainRef) -> sa.ColumnElement[bool]:
 
 
 async def _by_token(call: Call, text: str) -> Proof:
-    verified = await call.db.run(lambda tx: claims.verify(tx, call.cloud, text), write=False)
+    try:
+        verified = await call.db.run(lambda tx: claims.verify(tx, call.cloud, text), write=False)
+    except Unauthorized:
+        raise NotFound("Could not find token: it is unknown, expired or revoked.") from None
     old = verified.claims
     if old.trust_id or old.application_credential_id:
-        from pileus.web.errors import Forbidden
-
         raise Forbidden("A token of a trust or of an application credential cannot be exchanged for another.")
     methods = old.methods if "token" in old.methods else (*old.methods, "token")
     return Proof(old.user_id, methods, old.expires, old.audit_ids[-1], previous=verified)

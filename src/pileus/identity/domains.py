@@ -14,7 +14,7 @@ from pileus.identity.schemas_people import DomainChange, DomainNew
 from pileus.identity.tables import domain
 from pileus.identity.views import collection, domain_view
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound
+from pileus.web.errors import Conflict, Forbidden, NotFound
 
 if TYPE_CHECKING:
     from pileus.db.engine import Tx
@@ -29,10 +29,10 @@ def get(tx: Tx, domain_id: str) -> Any:
 
 
 def of_new(call: Call, tx: Tx, domain_id: str | None) -> str:
-    """The domain of a new user, group or project: the one named, or the token's. Raises BadRequest when unknown."""
+    """The domain of a new user, group or project: the one named, or the token's. Raises NotFound."""
     found = domain_id or call.context.domain_id or call.context.project_domain_id or "default"
     if tx.first(sa.select(domain.c.id).where(domain.c.id == found)) is None:
-        raise BadRequest(f"Could not find domain: {found}.")
+        raise NotFound(f"Could not find domain: {found}.")
     return found
 
 

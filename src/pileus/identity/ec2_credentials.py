@@ -31,7 +31,8 @@ def _allowed(call: Call, rule: str) -> Any:
         credential.c.id == credentials.ec2_id(call.params["access"]), credential.c.type == "ec2",
         credential.c.user_id == call.params["user_id"],
     ))
-    call.enforce(rule, **target(credential=row))
+    owner = {"target.credential.user_id": call.params["user_id"]}
+    call.enforce(rule, **(target(credential=row) if row is not None else owner))
     if row is None:
         raise NotFound(f"Could not find credential: {call.params['access']}.")
     delegated.check_reach(call, row.project_id)

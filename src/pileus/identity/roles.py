@@ -161,8 +161,9 @@ def add_implied(call: Call) -> dict[str, Any]:
     prior, implied = _both(call, "identity:create_implied_role")
     if implied.name == "admin" and not implied.domain_id:
         raise Forbidden(f"{implied.id} cannot be an implied role: it is the administrator's.")
-    if implied.domain_id and implied.domain_id != prior.domain_id:
-        raise Forbidden(f"{implied.id} cannot be an implied role: it is of one domain, {prior.id} is not of that.")
+    if implied.domain_id and not prior.domain_id:
+        raise Forbidden(f"{implied.id} cannot be an implied role of {prior.id}: a global role implies global ones "
+                        "only.")
     if not _implies(call.tx, prior.id, implied.id):
         call.tx.execute(implied_role.insert().values(prior_id=prior.id, implied_id=implied.id))
         claims.changed(call.tx)

@@ -36,7 +36,9 @@ def test_credentials_are_sealed_at_rest(admin: Client, cloud: Cloud) -> None:
     reply = admin.post(f"{V3}/credentials", {"credential": given})
     assert reply.status_code == 201
     kept = reply.json()["credential"]
-    assert kept["blob"] == blob and kept["type"] == "ec2" and kept["project_id"] == project["id"]
+    assert kept["blob"] == blob
+    assert kept["type"] == "ec2"
+    assert kept["project_id"] == project["id"]
     stored = cloud.db.run_sync(lambda tx: tx.scalar(sa.select(credential.c.blob).where(credential.c.id == kept["id"])))
     assert "secret" not in stored
     assert admin.post(f"{V3}/credentials", {"credential": given}).status_code == 409
@@ -49,7 +51,8 @@ def test_credentials_are_sealed_at_rest(admin: Client, cloud: Cloud) -> None:
     assert [row["id"] for row in admin.get(f"{V3}/credentials?user_id={user['id']}").json()["credentials"]] == [
         kept["id"]
     ]
-    assert admin.delete(path).status_code == 204 and admin.get(path).status_code == 404
+    assert admin.delete(path).status_code == 204
+    assert admin.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("wrong", [
@@ -70,7 +73,8 @@ def test_credentials_are_their_owners(admin: Client, anonymous: Client) -> None:
     path = f"{V3}/credentials/{made_one.json()['credential']['id']}"
     assert own.get(path).status_code == 200
     assert len(own.get(f"{V3}/credentials").json()["credentials"]) == 1
-    assert others.get(path).status_code == 403 and others.delete(path).status_code == 403
+    assert others.get(path).status_code == 403
+    assert others.delete(path).status_code == 403
     assert others.get(f"{V3}/credentials?user_id={one['id']}").json()["credentials"] == []
     assert others.post(f"{V3}/credentials", {"credential": mine}).status_code == 403
     assert own.patch(path, {"credential": {"user_id": other["id"]}}).status_code == 403
@@ -83,7 +87,9 @@ def test_ec2_credentials_by_their_own_path(admin: Client, anonymous: Client) -> 
     reply = own.post(path, {"tenant_id": project["id"]})
     assert reply.status_code == 201
     pair = reply.json()["credential"]
-    assert pair["access"] and pair["secret"] and pair["tenant_id"] == project["id"]
+    assert pair["access"]
+    assert pair["secret"]
+    assert pair["tenant_id"] == project["id"]
     assert own.get(f"{path}/{pair['access']}").json()["credential"] == pair
     assert own.get(path).json()["credentials"] == [pair]
     theirs = f"{V3}/users/{other['id']}/credentials/OS-EC2"
@@ -111,7 +117,8 @@ def test_a_trustee_acts_for_the_trustor_until_the_trust_ends(admin: Client, anon
     reply = entrust(own, trustor, trustee, project)
     assert reply.status_code == 201
     trust = reply.json()["trust"]
-    assert [row["name"] for row in trust["roles"]] == ["member"] and trust["deleted_at"] is None
+    assert [row["name"] for row in trust["roles"]] == ["member"]
+    assert trust["deleted_at"] is None
     token = auth(anonymous, trustee, {"OS-TRUST:trust": {"id": trust["id"]}})
     assert token.status_code == 201
     assert token.json()["token"]["user"]["id"] == trustor["id"]
@@ -204,13 +211,16 @@ def test_a_program_logs_in_with_some_of_its_owners_roles(admin: Client, anonymou
     reply = app_credential(own, user, roles=[{"name": "reader"}], description="mine")
     assert reply.status_code == 201
     given = reply.json()["application_credential"]
-    assert given["secret"] and given["unrestricted"] is False and given["project_id"] == project["id"]
+    assert given["secret"]
+    assert given["unrestricted"] is False
+    assert given["project_id"] == project["id"]
     path = f"{V3}/users/{user['id']}/application_credentials"
     shown = own.get(f"{path}/{given['id']}").json()["application_credential"]
     assert shown == {k: v for k, v in given.items() if k != "secret"}
     assert [row["id"] for row in own.get(path).json()["application_credentials"]] == [given["id"]]
     token = by_app_credential(anonymous, given).json()["token"]
-    assert [row["name"] for row in token["roles"]] == ["reader"] and token["project"]["id"] == project["id"]
+    assert [row["name"] for row in token["roles"]] == ["reader"]
+    assert token["project"]["id"] == project["id"]
     assert token["application_credential"] == {"id": given["id"], "name": given["name"], "restricted": True}
     assert by_app_credential(anonymous, given, "wrong").status_code == 401
     acting = program(anonymous, given)
@@ -301,7 +311,8 @@ def test_token_replies_are_the_same_twice(admin: Client, anonymous: Client) -> N
     reply = auth(anonymous, user, on_project(project["id"]))
     token = reply.headers["x-subject-token"]
     again = admin.get(f"{V3}/auth/tokens", headers={"X-Subject-Token": token})
-    assert again.status_code == 200 and msgspec.json.decode(again.content) == reply.json()
+    assert again.status_code == 200
+    assert msgspec.json.decode(again.content) == reply.json()
     assert admin.request("HEAD", f"{V3}/auth/tokens", headers={"X-Subject-Token": token}).status_code == 200
     _, _, stranger = person(admin, anonymous)
     assert stranger.get(f"{V3}/auth/tokens", headers={"X-Subject-Token": token}).status_code == 403

@@ -10,7 +10,8 @@ from tests.api.identity.people import SYSTEM, V3, auth, grant, made, name, on_do
 
 def test_a_disabled_domain_voids_the_tokens_of_its_people(admin: Client, anonymous: Client) -> None:
     domain = made(admin, "domains", description="a place")
-    assert domain["enabled"] is True and domain["description"] == "a place"
+    assert domain["enabled"] is True
+    assert domain["description"] == "a place"
     user = made(admin, "users", password="secret", domain_id=domain["id"])
     project = made(admin, "projects", domain_id=domain["id"])
     grant(admin, f"projects/{project['id']}", f"users/{user['id']}", "member")
@@ -105,7 +106,8 @@ def test_a_system_reader_reads_everything_and_changes_nothing(admin: Client, ano
 
 def test_groups_and_their_members(admin: Client) -> None:
     group = made(admin, "groups", description="us", project_id="extra", colour="red")
-    assert group["project_id"] == "extra" and group["colour"] == "red"
+    assert group["project_id"] == "extra"
+    assert group["colour"] == "red"
     user = made(admin, "users", password="secret", email="a@b")
     path = f"{V3}/groups/{group['id']}/users"
     assert admin.request("HEAD", f"{path}/{user['id']}").status_code == 404
@@ -118,7 +120,8 @@ def test_groups_and_their_members(admin: Client) -> None:
     assert admin.delete(f"{path}/{user['id']}").status_code == 404
     assert admin.put(f"{path}/nobody").status_code == 404
     changed = admin.patch(f"{V3}/groups/{group['id']}", {"group": {"name": name("group"), "description": "all"}})
-    assert changed.json()["group"]["description"] == "all" and changed.json()["group"]["colour"] == "red"
+    assert changed.json()["group"]["description"] == "all"
+    assert changed.json()["group"]["colour"] == "red"
     assert admin.delete(f"{V3}/groups/{group['id']}").status_code == 204
     assert admin.get(path).status_code == 404
 

@@ -12,7 +12,8 @@ from tests.api.identity.people import SYSTEM, V3, auth, grant, made, name, on_do
 
 def test_a_roles_life(admin: Client) -> None:
     role = made(admin, "roles", description="does things")
-    assert role["domain_id"] is None and role["options"] == {}
+    assert role["domain_id"] is None
+    assert role["options"] == {}
     assert admin.post(f"{V3}/roles", {"role": {"name": role["name"]}}).status_code == 409
     changed = admin.patch(f"{V3}/roles/{role['id']}", {"role": {"name": name("role"), "options": {"immutable": True}}})
     assert changed.json()["role"]["options"] == {"immutable": True}
@@ -121,6 +122,7 @@ def test_a_domains_role_stays_in_its_domain_and_only_implies(admin: Client, anon
     assert admin.put(f"{V3}/projects/{inside['id']}/users/{user['id']}/roles/{role['id']}").status_code == 204
     assert auth(anonymous, user, on_project(inside["id"])).status_code == 401
     assert admin.put(f"{V3}/roles/{role['id']}/implies/{role_id(admin, 'reader')}").status_code == 201
+    assert admin.put(f"{V3}/roles/{role_id(admin, 'reader')}/implies/{role['id']}").status_code == 403
     token = auth(anonymous, user, on_project(inside["id"])).json()["token"]
     assert [row["name"] for row in token["roles"]] == ["reader"]
 
@@ -154,7 +156,8 @@ def test_role_assignments_as_granted_and_as_they_come_out(admin: Client) -> None
     assert named[0]["scope"]["project"] == {
         "id": top["id"], "name": top["name"], "domain": {"id": domain["id"], "name": domain["name"]},
     }
-    assert named[0]["user"]["domain"]["name"] == domain["name"] and named[0]["role"]["name"] == "reader"
+    assert named[0]["user"]["domain"]["name"] == domain["name"]
+    assert named[0]["role"]["name"] == "reader"
 
     def pairs(query: str) -> set[tuple[str, str]]:
         return {(row["scope"]["project"]["id"], row["role"]["name"]) for row in listed(admin, query)}
@@ -176,7 +179,8 @@ def test_role_assignments_as_granted_and_as_they_come_out(admin: Client) -> None
 
 def test_system_assignments_are_listed_apart(admin: Client) -> None:
     rows = listed(admin, "scope.system=all")
-    assert rows and all(row["scope"] == {"system": {"all": True}} for row in rows)
+    assert rows
+    assert all(row["scope"] == {"system": {"all": True}} for row in rows)
 
 
 @pytest.mark.parametrize("query", [

@@ -32,25 +32,36 @@ def login(client: Client, user_id: str, password: str) -> Any:
 
 def test_a_user_keeps_what_it_was_given(admin: Client) -> None:
     made = make(admin, "ann", email="ann@example.org", description="a person", project_id="kept", shoe={"size": 41})
-    assert made["email"] == "ann@example.org" and made["shoe"] == {"size": 41} and made["project_id"] == "kept"
-    assert made["enabled"] is True and made["domain_id"] == "default" and made["password_expires_at"] is None
+    assert made["email"] == "ann@example.org"
+    assert made["shoe"] == {"size": 41}
+    assert made["project_id"] == "kept"
+    assert made["enabled"] is True
+    assert made["domain_id"] == "default"
+    assert made["password_expires_at"] is None
     assert made["links"]["self"].endswith(f"{USERS}/{made['id']}")
-    assert "password" not in made and "default_project_id" not in made
+    assert "password" not in made
+    assert "default_project_id" not in made
     assert admin.get(f"{USERS}/{made['id']}").json()["user"] == made
     changed = admin.patch(f"{USERS}/{made['id']}", {"user": {"email": "new", "name": "ann2", "description": None}})
     assert changed.status_code == 200
-    assert changed.json()["user"]["email"] == "new" and changed.json()["user"]["shoe"] == {"size": 41}
+    assert changed.json()["user"]["email"] == "new"
+    assert changed.json()["user"]["shoe"] == {"size": 41}
     assert admin.delete(f"{USERS}/{made['id']}").status_code == 204
     assert admin.get(f"{USERS}/{made['id']}").status_code == 404
 
 
 @pytest.mark.parametrize("wrong", [
     {"name": ""}, {"name": "   "}, {"name": "x" * 256}, {"name": 5}, {"name": "a", "enabled": "true"},
-    {"name": "a", "enabled": 1}, {"name": "a", "domain_id": "nowhere"}, {"name": "a", "options": {"nonsense": True}},
+    {"name": "a", "enabled": 1}, {"name": "a", "options": {"nonsense": True}},
     {"name": "a", "options": {"multi_factor_auth_rules": [["retina"]]}}, {"name": "a", "password": 7}, {},
 ])
 def test_what_a_user_cannot_be(admin: Client, wrong: dict[str, Any]) -> None:
     assert admin.post(USERS, {"user": wrong}).status_code == 400
+
+
+def test_an_unknown_domain_is_not_found(admin: Client) -> None:
+    assert admin.post(USERS, {"user": {"name": "a", "domain_id": "nowhere"}}).status_code == 404
+    assert admin.post("/identity/v3/groups", {"group": {"name": "a", "domain_id": "nowhere"}}).status_code == 404
 
 
 def test_names_are_unique_within_a_domain(admin: Client) -> None:
@@ -151,6 +162,17 @@ def test_multi_factor_rules_are_kept_to(admin: Client, anonymous: Client, cloud:
             "totp": {"user": {"id": made["id"], "passcode": digits}},
         }
         assert anonymous.post("/identity/v3/auth/tokens", {"auth": {"identity": body}}).status_code == status
+
+
+def test_a_passcode_alone_is_not_enough(admin: Client, anonymous: Client, cloud: Cloud) -> None:
+    from pileus.identity.totp import passcode
+
+    made = make(admin, "digits")
+    secret = {"user_id": made["id"], "type": "totp", "blob": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}
+    admin.post("/identity/v3/credentials", {"credential": secret})
+    digits = passcode(secret["blob"], int(cloud.world.now()) // 30)
+    body = {"methods": ["totp"], "totp": {"user": {"id": made["id"], "passcode": digits}}}
+    assert anonymous.post("/identity/v3/auth/tokens", {"auth": {"identity": body}}).status_code == 401
 
 
 def test_passcodes_are_those_of_the_rfc() -> None:
