@@ -22,6 +22,9 @@ from pileus.web.errors import BadRequest, Forbidden, NotFound, OverQuota
 from pileus.web.schemas import as_bool
 from pileus.work import tasks
 
+FORCED = "pileus:forced"
+"""In a server's hints: its host was named, so that no other will do."""
+
 _MOST_AT_ONCE = 500
 _ALPHABET = "".join(c for c in string.ascii_letters + string.digits if c not in "0O1lI")
 
@@ -102,7 +105,7 @@ def _order(call: Call, body: NewServerBody) -> Order:
     return Order(
         asked=asked, name=names.check_name(asked.name), flavor=flavor, image=image, key=key_of(call, asked.key_name),
         group=group, groups=_security_groups(call, asked), plan=plan, wish=wish,
-        hints=msgspec.to_builtins(hints), count=count,
+        hints={**msgspec.to_builtins(hints), **({FORCED: True} if wish.host else {})}, count=count,
         reservation_id="r-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8)),
     )
 
@@ -256,7 +259,7 @@ def _wish(call: Call, asked: NewServer, hints: Hints, flavor: FlavorFacts, image
         host = zones.known_host(call, named.pop())
     return scheduler.Wish(
         demand=demand.of(flavor, image), zone=zone, host=host, forced=forced, group=group_of(group),
-        same_host=_ids(hints.same_host), different_host=_ids(hints.different_host),
+        same_host=ids_of(hints.same_host), different_host=ids_of(hints.different_host),
     )
 
 
@@ -269,7 +272,8 @@ def group_of(row: Any) -> scheduler.Group | None:
     )
 
 
-def _ids(value: str | list[str] | None) -> tuple[str, ...]:
+def ids_of(value: str | list[str] | None) -> tuple[str, ...]:
+    """One id or several, as hints have them."""
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.compute import instance_actions, nodes, orders, servers, states
+from pileus.compute import instance_actions, nodes, orders, servers, snapshots, states
 from pileus.compute.schemas import Lock, Reboot, ResetState
 from pileus.compute.tables import console_token, migration, server
+from pileus.image import images
 from pileus.network import ports
 from pileus.placement import allocations
 from pileus.web.call import Call
 from pileus.web.errors import Forbidden
-from pileus.work import tasks
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
-
-_WAIT_FOR_DEAD_NODE = 90 * 86400.0
-"""How long a destroy waits for its node to come back, in seconds."""
 
 
 # -- power
@@ -150,7 +147,8 @@ def _delete(call: Call, row: Any) -> None:
     if row.task_state == "deleting":
         return
     instance_actions.begin(call, row.id, "delete", "compute_terminate_instance", row.host)
-    tasks.cancel(call.tx, orders.resource(row.id))
+    snapshots.give_up(call.tx, call.cloud, row.id)
+    orders.drop_waiting(call.tx, row.id)
     if row.host is None:
         bury(call.tx, call.cloud, row, call.now)
         instance_actions.finish(call.tx, row.id, call.request_id, call.now)
@@ -158,7 +156,7 @@ def _delete(call: Call, row: Any) -> None:
     found = nodes.by_name(call.tx, row.host)
     if found is None or not nodes.is_up(found, call.now):
         # The node is dead: the server goes now, and the node removes the guest when it comes back.
-        _send(call, row, "destroy", deadline=_WAIT_FOR_DEAD_NODE)
+        _send(call, row, "destroy", deadline=orders.UNTIL_BACK)
         bury(call.tx, call.cloud, row, call.now)
         return
     servers.change(call.tx, row.id, call.now, task_state="deleting")
@@ -175,6 +173,8 @@ def bury(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
     allocations.release(tx, row.id)
     for uuid in tx.scalars(sa.select(migration.c.uuid).where(migration.c.server_id == row.id)):
         allocations.release(tx, uuid)
+    if row.shelved_image_id is not None:
+        images.drop(tx, cloud, row.shelved_image_id)
     tx.execute(console_token.delete().where(console_token.c.server_id == row.id))
     tx.execute(server.update().where(server.c.id == row.id), {
         "deleted": True, "deleted_at": now, "updated": now, "terminated": now, "vm_state": states.DELETED,

@@ -13,10 +13,15 @@ from pileus.node.contract import ServerSpec, ServerTask
 from pileus.web.call import Call
 from pileus.web.errors import Conflict
 from pileus.work import tasks
+from pileus.work.tables import task
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
+
+
+UNTIL_BACK = 90 * 86400.0
+"""How long what cleans a node waits for it when it is down, in seconds."""
 
 
 def resource(server_id: str) -> str:
@@ -54,6 +59,14 @@ def send(
         tx, cloud, f"server.{kind}", node=row.host, resource=resource(row.id), request_id=request_id, timeout=deadline,
         arguments=ServerTask(server_id=row.id, **arguments),
     )
+
+
+def drop_waiting(tx: Tx, server_id: str) -> None:
+    """Drop the server's tasks that nobody has begun, for a delete overtakes them; but what cleans a node stays."""
+    tx.execute(task.delete().where(
+        task.c.resource == resource(server_id), task.c.state == "pending", task.c.attempt == 0,
+        task.c.kind != "server.destroy",
+    ))
 
 
 def described(tx: Tx, cloud: Cloud, row: Any, **changed: Any) -> ServerSpec:

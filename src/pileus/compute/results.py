@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import instance_actions, lifecycle, orders, resize, servers, states
+from pileus.compute import instance_actions, lifecycle, orders, reschedule, resize, servers, states
 from pileus.image import images
 from pileus.network import ports
 from pileus.node.contract import ServerDone, ServerTask, Task, TaskResult
@@ -75,6 +75,7 @@ def handle(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
         return
     end = End(tx, cloud, task, result, args, row)
     if row.deleted:
+        _give_up_image(end)
         return end.log()
     if end.done.ports_up:
         ports.mark_up(tx, cloud, end.done.ports_up)
@@ -94,7 +95,9 @@ _ANY = "(any)"
 
 def _built(end: End) -> None:
     if end.error:
-        return end.fail(states.ERROR)
+        if not reschedule.elsewhere(end.tx, end.cloud, end.row, end.task.request_id, end.error, end.now):
+            end.fail(states.ERROR)
+        return
     _forget_shelved(end)
     end.settle(
         vm_state=states.ACTIVE, launched=end.row.launched or end.now, progress=100, shelved_image_id=None,
@@ -136,6 +139,12 @@ def _started(end: End) -> None:
         return end.fail()
     _forget_shelved(end)
     return end.settle(vm_state=states.ACTIVE, shelved_image_id=None, old_vm_state=None, fault=None)
+
+
+def _rescued(end: End) -> None:
+    if end.error:
+        return end.fail(states.ERROR, rescue_image=None)
+    return end.settle(vm_state=states.RESCUED)
 
 
 def _stopped(vm_state: str) -> Handler:
@@ -184,13 +193,17 @@ def _reverted(end: End) -> None:
 
 def _stored(end: End) -> None:
     """A snapshot's image: the node has uploaded it, or it never will."""
-    if end.error and end.args.image_id:
-        images.fail(end.tx, end.cloud, end.args.image_id, end.error)
+    _give_up_image(end)
     if end.row.task_state == "shelving":
         return _shelved(end)
     if end.row.task_state == "image_snapshot":
         return end.fail() if end.error else end.settle()
     return end.log()
+
+
+def _give_up_image(end: End) -> None:
+    if end.error and end.args.image_id:
+        images.fail(end.tx, end.cloud, end.args.image_id, end.error)
 
 
 def _shelved(end: End) -> None:
@@ -201,6 +214,8 @@ def _shelved(end: End) -> None:
 
 
 def _destroyed(end: End) -> None:
+    if end.task.node != end.row.host:
+        return  # what a node that failed to build the server had left of it
     if end.error:
         return end.fail(states.ERROR)
     if end.row.task_state == "shelving_offloading":
@@ -253,7 +268,7 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.unpause": {"unpausing": _ACTIVE},
     "server.suspend": {"suspending": _becomes(states.SUSPENDED)},
     "server.resume": {"resuming": _ACTIVE},
-    "server.rescue": {"rescuing": _becomes(states.RESCUED, failed=states.ERROR)},
+    "server.rescue": {"rescuing": _rescued},
     "server.unrescue": {
         "unrescuing": _becomes(states.ACTIVE, failed=states.ERROR, rescue_image=None, old_vm_state=None)
     },

@@ -70,12 +70,16 @@ def unshelve(call: Call, row: Any, value: Unshelve | None) -> None:
         instance_actions.begin(call, row.id, "unshelve", "unshelve_instance")
         instance_actions.finish(call.tx, row.id, call.request_id, call.now, f"No valid host was found. {reason}")
         return None
-    servers.change(call.tx, row.id, call.now, host=chosen.name, zone=chosen.zone, pinned_zone=zone)
+    # From here on the disk's base is the shelved image: a node that is told another would read garbage through it.
+    servers.change(
+        call.tx, row.id, call.now, host=chosen.name, zone=chosen.zone, pinned_zone=zone,
+        image=msgspec.to_builtins(image),
+    )
     ports.move(call.tx, call.cloud, row.id, chosen.name)
     placed = servers.held(call.tx, row.id)
     assert placed is not None
     orders.begin(call, placed, "unshelve", "compute_unshelve_instance", "spawning")
-    described = orders.described(call.tx, call.cloud, placed, image=spec.image_ref(image))
+    described = orders.described(call.tx, call.cloud, placed)
     return orders.send(call.tx, call.cloud, placed, "build", request_id=call.request_id, spec=described)
 
 

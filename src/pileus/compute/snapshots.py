@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import sqlalchemy as sa
+
 from pileus.compute import names, orders, quotas, spec, states
 from pileus.compute.schemas import CreateImage
 from pileus.image import images
+from pileus.node.contract import ServerTask
 from pileus.web.call import Call, Reply
 from pileus.web.errors import OverQuota
+from pileus.work.tables import task
 
 if TYPE_CHECKING:
     from pileus.auth.context import Context
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
 
 _NOT_INHERITED = frozenset({
     "cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature", "img_signature_key_type",
@@ -60,3 +67,15 @@ def make(call: Call, row: Any, name: str, properties: dict[str, str], context: C
         disk_format="qcow2", min_disk=min_disk, min_ram=facts.min_ram if facts else 0,
     )
     return image_id
+
+
+def give_up(tx: Tx, cloud: Cloud, server_id: str) -> None:
+    """Let the images go that still wait for a snapshot which no node has begun: their server is deleted."""
+    waiting = sa.select(task.c.arguments).where(
+        task.c.resource == orders.resource(server_id), task.c.kind == "server.snapshot", task.c.state == "pending",
+        task.c.attempt == 0,
+    )
+    for arguments in tx.scalars(waiting):
+        image_id = msgspec.json.decode(arguments, type=ServerTask).image_id
+        if image_id is not None:
+            images.fail(tx, cloud, image_id, f"server {server_id} is deleted")
