@@ -87,7 +87,11 @@ def _faults(call: Call) -> dict[str, dict[str, str]]:
 
 
 def index(call: Call) -> dict[str, Any]:
-    """GET /v2.0/agents: 200. Filters: agent_type, binary, host, id, alive, admin_state_up, topic."""
+    """GET /v2.0/agents: 200. Filters: agent_type, binary, host, id, alive, admin_state_up, topic.
+
+    Who may not see agents sees none, as Neutron has it."""
+    if not call.allows("get_agent"):
+        return {"agents": []}
     faults = _faults(call)
     rows = call.tx.all(sa.select(agent).order_by(_c.node, _c.kind))
     shown = [_shown(call, row, faults.get(row.node, {})) for row in rows]
@@ -102,7 +106,7 @@ def index(call: Call) -> dict[str, Any]:
 
 def _find(call: Call) -> Row[Any]:
     row = call.tx.first(sa.select(agent).where(_c.id == call.params["id"]))
-    if row is None:
+    if row is None or not call.allows("get_agent"):
         raise not_found("AgentNotFound", "Agent", call.params["id"])
     return row
 

@@ -324,9 +324,11 @@ def check_unshared(tx: Tx, row: Row[Any], target: str = "*") -> None:
 
 
 def delete(call: Call) -> None:
-    """DELETE /v2.0/networks/{id}: 204. Its subnets and the ports that the service made go too."""
+    """DELETE /v2.0/networks/{id}: 204. Its subnets, the ports that the service made, and the floating IPs that
+    lead nowhere go too."""
     row = lists.find_for(call, NOUN, "delete", call.params["id"])
     tx = call.tx
+    _drop_idle_floating_ips(tx, row.id)
     used = sa.select(port.c.id).where(port.c.network_id == row.id, port.c.device_owner.not_in(AUTO_OWNERS)).limit(1)
     if tx.first(used) is not None:
         raise conflict(
@@ -342,3 +344,14 @@ def delete(call: Call) -> None:
     tx.execute(rbac.delete().where(rbac.c.object_id == row.id))
     tags.drop(tx, row.id)
     tx.execute(network.delete().where(network.c.id == row.id))
+
+
+def _drop_idle_floating_ips(tx: Tx, network_id: str) -> None:
+    idle = tx.all(
+        sa.select(floating_ip.c.id, floating_ip.c.floating_port_id)
+        .where(floating_ip.c.floating_network_id == network_id, floating_ip.c.port_id.is_(None))
+    )
+    for found in idle:
+        tags.drop(tx, found.id)
+        tx.execute(floating_ip.delete().where(floating_ip.c.id == found.id))
+        tx.execute(port.delete().where(port.c.id == found.floating_port_id))

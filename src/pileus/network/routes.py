@@ -76,8 +76,8 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _QUOTA, quotas.update, "update_quota", body=s.QuotaBody),
     Route("DELETE", _QUOTA, quotas.delete, "delete_quota", 204),
     # agents, zones, availability, extensions
-    Route("GET", "/v2.0/agents", agents.index, "get_agent"),
-    Route("GET", "/v2.0/agents/{id}", agents.show, "get_agent"),
+    Route("GET", "/v2.0/agents", agents.index, AUTHENTICATED),
+    Route("GET", "/v2.0/agents/{id}", agents.show, AUTHENTICATED),
     Route("PUT", "/v2.0/agents/{id}", agents.update, "update_agent", body=s.AgentBody),
     Route("DELETE", "/v2.0/agents/{id}", agents.delete, "delete_agent", 204),
     Route("GET", "/v2.0/availability_zones", availability.zones, "get_availability_zone"),

@@ -192,4 +192,7 @@ def test_faults_of_a_node_are_shown(
     assert agents[0]["configurations"]["faults"] == {router["id"]: "no such bridge: pileus-ex"}
     node()
     assert alice.get(f"{V}/routers/{router['id']}").json()["router"]["status"] == "ACTIVE"
-    assert alice.get(f"{V}/agents").status_code == 403
+    assert alice.get(f"{V}/agents").json() == {"agents": []}
+    assert alice.get(f"{V}/agents/{agents[0]['id']}").status_code == 404
+    assert alice.put(f"{V}/agents/{agents[0]['id']}", {"agent": {"description": "x"}}).status_code == 403
+    assert admin.delete(f"{V}/agents/{agents[0]['id']}").status_code == 409

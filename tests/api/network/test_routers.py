@@ -198,3 +198,11 @@ def test_a_node_hears_of_what_concerns_it(alice: Client, cloud: Cloud, node: Cal
     assert place._event.is_set()
     assert node().revision > before
     place.close()
+
+
+def test_an_external_network_takes_idle_floating_ips_along(admin: Client) -> None:
+    outside = make(admin, "networks", **{"router:external": True})
+    make(admin, "subnets", network_id=outside["id"], cidr="10.50.0.0/24", ip_version=4, enable_dhcp=False)
+    made = make(admin, "floatingips", floating_network_id=outside["id"])
+    assert admin.delete(f"{V}/networks/{outside['id']}").status_code == 204
+    assert admin.get(f"{V}/floatingips/{made['id']}").status_code == 404
