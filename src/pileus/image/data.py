@@ -62,7 +62,7 @@ def open_path(cloud: Cloud, image_id: str) -> Path:
 
 
 async def read(cloud: Cloud, image_id: str) -> AsyncIterator[bytes]:
-    """The bytes of an active image, in blocks of 2 MiB. Raises NotFound."""
+    """The bytes of an active image, in blocks of 1 MiB. Raises NotFound."""
     async for block in store.read_file(cloud, open_path(cloud, image_id)):
         yield block
 

@@ -26,7 +26,7 @@ from pileus.web.errors import TooLarge
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
 
-BLOCK = 2 << 20
+BLOCK = 1 << 20
 _HOLE = 64 << 10
 _ZEROS = bytes(_HOLE)
 _SYNC_EVERY = 64 << 20
@@ -78,7 +78,7 @@ class _Sink:
         self._unsynced = 0
         self._handle = -1 if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytes | bytearray) -> None:
         """Write what is not zeros, and let the inspector see all of it."""
         self.inspector.feed(block)
         if self._handle >= 0:
@@ -94,7 +94,7 @@ class _Sink:
                 os.fdatasync(self._handle)
         self.size += len(block)
 
-    def _put(self, block: bytes, start: int, end: int) -> None:
+    def _put(self, block: bytes | bytearray, start: int, end: int) -> None:
         view = memoryview(block)[start:end]
         at = self.size + start
         while len(view) > 0:
@@ -156,18 +156,28 @@ async def take_in(
     return Receipt(sink.size, sink.md5.hexdigest(), sink.sha512.hexdigest(), sink.inspector.finish())
 
 
-async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces of about `BLOCK`."""
-    parts: list[bytes] = []
-    size = 0
+async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes | bytearray]:
+    """The same bytes in pieces of about `BLOCK`.
+
+    A piece is good until the next but one is asked for: two buffers take turns, as fresh memory for each
+    piece costs more than hashing a tenth of it."""
+    buffers = (bytearray(BLOCK), bytearray(BLOCK))
+    views = (memoryview(buffers[0]), memoryview(buffers[1]))
+    turn = at = 0
     async for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size >= BLOCK:
-            yield b"".join(parts)
-            parts, size = [], 0
-    if parts:
-        yield b"".join(parts)
+        if at == 0 and len(chunk) >= BLOCK:
+            yield chunk
+            continue
+        rest = memoryview(chunk)
+        while len(rest) > 0:
+            size = min(len(rest), BLOCK - at)
+            views[turn][at : at + size] = rest[:size]
+            rest, at = rest[size:], at + size
+            if at == BLOCK:
+                yield buffers[turn]
+                turn, at = 1 - turn, 0
+    if at:
+        yield bytes(views[turn][:at])
 
 
 async def read_file(cloud: Cloud, path: Path) -> AsyncIterator[bytes]:

@@ -98,6 +98,7 @@ def test_community_and_public_images(alice: Images, bob: Images, images: Images)
     alice.patch(hers, {"op": "replace", "path": "/visibility", "value": "public"}, status=403)
     images.patch(hers, {"op": "replace", "path": "/visibility", "value": "public"})
     assert hers in bob.ids("limit=1000")
+    alice("DELETE", f"/images/{hers}", 204)
 
 
 def test_patch(alice: Images) -> None:
