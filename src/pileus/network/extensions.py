@@ -51,6 +51,8 @@ _ROWS = (
     ("stateful-security-group", "Stateful security group", "Security groups with and without connection tracking"),
     ("subnet-service-types", "Subnet service types", "Subnets for ports of certain owners"),
     ("subnet_allocation", "Subnet Allocation", "Subnet pools"),
+    ("tag", "Tag support", "Tags of networks"),
+    ("tag-ext", "Tag support for resources: subnet, subnetpool, port, router", "Tags of the rest"),
     ("tag-ports-during-bulk-creation", "Tag Ports During Bulk Creation", "Ports made with their tags"),
 )
 

@@ -18,6 +18,7 @@ from pileus.network import (
     port_rows,
     ports,
     quotas,
+    routers,
     security_groups,
     sharing,
     tags,
@@ -242,6 +243,8 @@ def _change_addresses(call: Call, row: Row[Any], sent: PortChange, mac: str) -> 
     if sent.fixed_ips is UNSET:
         return []
     gone = fixed_ips.change(call.tx, call.cloud, row, mac, port_options.asks(sent.fixed_ips) or [])
+    if row.device_owner == routers.INTERFACE:
+        routers.check_legs(call.tx, row.device_id, row.id)
     if not gone:
         return []
     led = sa.and_(floating_ip.c.port_id == row.id, floating_ip.c.fixed_ip_address.in_(gone))

@@ -39,7 +39,8 @@ def check_change(row: Row[Any], sent: PortChange) -> None:
     fixed = {
         "device_id": (sent.device_id, row.device_id), "device_owner": (sent.device_owner, row.device_owner),
         "binding:host_id": (sent.host_id, row.host), "mac_address": (sent.mac_address, row.mac),
-        "fixed_ips": (sent.fixed_ips, UNSET), "security_groups": (sent.security_groups or UNSET, UNSET),
+        "fixed_ips": (UNSET if row.device_owner == "network:router_interface" else sent.fixed_ips, UNSET),
+        "security_groups": (sent.security_groups or UNSET, UNSET),
     }
     for name, (asked, now) in fixed.items():
         if asked is not UNSET and asked != now:

@@ -14,8 +14,9 @@ from pileus.network import fixed_ips, gateways, lists, placing, quotas, sharing,
 from pileus.network.addresses import parse, parse_network
 from pileus.network.faults import conflict, invalid
 from pileus.network.schemas import HostRoute, RouterChange, RouterNew
-from pileus.network.tables import allocation, port, router, subnet
+from pileus.network.tables import allocation, floating_ip, port, router, subnet
 from pileus.web.call import Call
+from pileus.web.errors import BadRequest
 from pileus.web.schemas import as_bool
 
 if TYPE_CHECKING:
@@ -166,6 +167,31 @@ def connected(tx: Tx, router_id: str) -> Sequence[Row[Any]]:
                port.c.device_owner.in_((INTERFACE, gateways.OWNER)))
         .order_by(port.c.created, port.c.id, allocation.c.position)
     )
+
+
+def check_legs(tx: Tx, router_id: str, port_id: str) -> None:
+    """Is the router still whole after the addresses of its port changed? Raises BadRequest, Conflict."""
+    legs = connected(tx, router_id)
+    if not any(leg.port_id == port_id for leg in legs):
+        raise BadRequest(f"Bad router request: port {port_id} is an interface of router {router_id} and must keep an "
+                         "address.")
+    cidrs = [(leg, ipaddress.ip_network(leg.cidr)) for leg in legs]
+    for at, (leg, cidr) in enumerate(cidrs):
+        for other, other_cidr in cidrs[at + 1 :]:
+            if cidr.version == other_cidr.version and cidr.overlaps(other_cidr) and leg.port_id != other.port_id:
+                raise BadRequest(f"Bad router request: Cidr {cidr} of subnet {leg.subnet_id} overlaps with cidr "
+                                 f"{other_cidr} of subnet {other.subnet_id}.")
+    cut_off = (
+        sa.select(floating_ip.c.floating_ip_address)
+        .join(allocation, sa.and_(
+            allocation.c.port_id == floating_ip.c.port_id, allocation.c.ip == floating_ip.c.fixed_ip_address
+        ))
+        .where(floating_ip.c.router_id == router_id, allocation.c.subnet_id.not_in([leg.subnet_id for leg in legs]))
+    )
+    lost = tx.scalars(cut_off)
+    if lost:
+        raise conflict("RouterInterfaceInUseByFloatingIP",
+                       f"Port {port_id} of router {router_id} must keep its subnet: floating IPs {lost} go through it.")
 
 
 def check_routes(call: Call, row: Row[Any], sent: Sequence[HostRoute]) -> list[list[str]]:

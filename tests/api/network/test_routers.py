@@ -206,3 +206,15 @@ def test_an_external_network_takes_idle_floating_ips_along(admin: Client) -> Non
     made = make(admin, "floatingips", floating_network_id=outside["id"])
     assert admin.delete(f"{V}/networks/{outside['id']}").status_code == 204
     assert admin.get(f"{V}/floatingips/{made['id']}").status_code == 404
+
+
+def test_an_interface_changes_its_address_but_not_its_owner(alice: Client) -> None:
+    router = make(alice, "routers")
+    _, subnet = network_with_subnet(alice, "10.51.0.0/24")
+    path = f"{V}/ports/{add(alice, router, subnet_id=subnet['id']).json()['port_id']}"
+    moved = [{"subnet_id": subnet["id"], "ip_address": "10.51.0.7"}]
+    assert alice.put(path, {"port": {"fixed_ips": moved}}).json()["port"]["fixed_ips"] == moved
+    assert alice.put(path, {"port": {"fixed_ips": []}}).status_code == 400
+    assert alice.get(path).json()["port"]["fixed_ips"] == moved
+    for body in ({"device_id": "x"}, {"device_owner": ""}, {"mac_address": "fa:16:3e:00:00:77"}):
+        assert alice.put(path, {"port": body}).status_code in (403, 409), body
