@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from pileus.compute import (
+    backups,
     consoles,
     interfaces,
     lifecycle,
@@ -79,6 +80,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     ),
     # images and consoles
     "createImage": (Action(_P + "servers:create_image", snapshots.create_image, body=s.CreateImage),),
+    "createBackup": (Action(_P + "os-create-backup", backups.create, body=s.CreateBackup),),
     "os-getConsoleOutput": (Action(_P + "os-console-output", consoles.output, 200, body=s.ConsoleLog),),
     "os-getVNCConsole": (
         Action(_P + "os-remote-consoles", consoles.old_vnc, 200, body=s.OldConsole, until=(2, 5)),

@@ -97,7 +97,7 @@ def _limit(call: Call) -> tuple[int, str | None]:
         if name == "limit":
             if not text.isascii() or not text.isdigit() or len(text) > 18:
                 raise BadRequest(f"Invalid input for query parameters limit. Value: {text}. It is not a number >= 0.")
-            limit = min(int(text) or _MOST, _MOST)
+            limit = min(int(text), _MOST)
         elif name == "marker":
             marker = text
     return limit, marker

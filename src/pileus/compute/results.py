@@ -196,7 +196,7 @@ def _stored(end: End) -> None:
     _give_up_image(end)
     if end.row.task_state == "shelving":
         return _shelved(end)
-    if end.row.task_state == "image_snapshot":
+    if end.row.task_state in ("image_snapshot", "image_backup"):
         return end.fail() if end.error else end.settle()
     return end.log()
 

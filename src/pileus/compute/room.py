@@ -1,6 +1,7 @@
 """Compute as a room of the cloud."""
 
 from pileus.cloud import Room
+from pileus.compute.backups import ROTATE, rotate
 from pileus.compute.bootstrap import bootstrap_rest
 from pileus.compute.faults import render
 from pileus.compute.policy import RULES
@@ -18,5 +19,6 @@ ROOM = Room(
     ),
     bootstrap=bootstrap_rest,
     results=RESULTS,
+    jobs={ROTATE: rotate},
     periodic=(Periodic("compute.reconcile", 15.0, reconcile),),
 )

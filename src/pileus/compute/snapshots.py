@@ -29,13 +29,17 @@ _NOT_INHERITED = frozenset({
 def create_image(call: Call, row: Any, value: CreateImage) -> Reply:
     """createImage: 202; its Location names the image, from 2.45 on its body does."""
     states.require(call.context, row, "createImage")
-    version = call.version or (2, 1)
-    if version < (2, 39):
+    if (call.version or (2, 1)) < (2, 39):
         _check_quota(call, value.metadata)
     image_id = make(call, row, names.check_name(value.name), value.metadata, call.context)
     orders.begin(call, row, "createImage", "compute_snapshot_instance", "image_snapshot")
     orders.send(call.tx, call.cloud, row, "snapshot", request_id=call.request_id, image_id=image_id)
-    if version >= (2, 45):
+    return where(call, image_id)
+
+
+def where(call: Call, image_id: str) -> Reply:
+    """How the caller learns of the new image, which depends on the version."""
+    if (call.version or (2, 1)) >= (2, 45):
         return Reply({"image_id": image_id})
     return Reply(headers={"Location": f"{call.base}/image/v2/images/{image_id}"})
 

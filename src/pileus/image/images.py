@@ -120,6 +120,18 @@ def drop(tx: Tx, cloud: Cloud, image_id: str) -> None:
         tx.after_commit(lambda: store.discard(cloud, store.final_path(cloud, image_id)))
 
 
+def with_properties(tx: Tx, properties: Mapping[str, str]) -> list[str]:
+    """The ids of the active images that have all of these properties, the newest first."""
+    has = [
+        sa.exists().where(
+            image_property.c.image_id == image.c.id, image_property.c.name == name, image_property.c.value == value
+        )
+        for name, value in properties.items()
+    ]
+    found = sa.select(image.c.id).where(image.c.status == "active", *has)
+    return tx.scalars(found.order_by(image.c.created_at.desc(), image.c.id))
+
+
 # -- for this room
 
 

@@ -15,6 +15,7 @@ from pileus.compute.tables import node, server
 from pileus.controller import LocalNodes
 from pileus.node.contract import GuestReport
 from pileus.placement import allocations
+from pileus.work.jobs import work_once
 from tests.api.compute.guests import Servers, make_image, working_nodes
 from tests.api.compute.people import join
 from tests.api.conftest import Client
@@ -147,6 +148,17 @@ def test_an_image_of_a_server(guests: Servers, one: str) -> None:
     guests.settled(one, "ACTIVE")
     image = guests.client.get(f"/image/v2/images/{new.json()['image_id']}").json()
     assert (image["name"], image["status"], image["instance_uuid"]) == ("snap", "active", one)
+
+
+def test_backups_rotate(cloud: Cloud, guests: Servers) -> None:
+    server_id = guests.boot()
+    for number in range(3):
+        asked = {"name": f"backup-{number}", "backup_type": "daily", "rotation": 2}
+        assert guests.act(server_id, "createBackup", asked).status_code == 202
+        guests.settled(server_id, "ACTIVE")
+        assert guests.client.loop.run_until_complete(work_once(cloud, "test"))
+    found = guests.client.get("/image/v2/images?image_type=backup&sort=name").json()["images"]
+    assert sorted(image["name"] for image in found) == ["backup-1", "backup-2"]
 
 
 def test_a_shelved_server_uses_no_node(cloud: Cloud, guests: Servers) -> None:

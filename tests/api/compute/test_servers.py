@@ -206,6 +206,7 @@ def test_lists_filter_sort_and_page(guests: Servers) -> None:
         ("name=^page-[01]$", 2), ("name=page-1", 1), ("name=nothing", 0), ("name=page-&status=active", 3),
         ("name=page-&status=SHUTOFF", 0), ("name=page-&image=nothing", 0), ("name=page-&flavor=1", 3),
         ("name=page-&changes-since=2050-01-01T00:00:00Z", 0), (f"uuid={ids[0]}", 1), ("name=page-&bogus=1", 3),
+        ("limit=0", 0),
     ):
         assert len(guests.client.get(f"{BASE}?{query}").json()["servers"]) == count, query
 
