@@ -214,6 +214,8 @@ def _route(call: Call) -> Route:
     rows = node.routes.get(call.method)
     if rows is None and call.method == "HEAD":
         rows = node.routes.get("GET")
+    if rows is None and call.path.endswith("/") and parts:
+        raise NotFound(f"The resource could not be found: {call.method} {call.path} names none.")
     if rows is None:
         allow = ", ".join(sorted(node.routes))
         raise MethodNotAllowed(f"The method {call.method} is not allowed here; there are: {allow}.",
