@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import shutil
 import time
@@ -30,6 +33,7 @@ BLOCK = 1 << 20
 _HOLE = 64 << 10
 _ZEROS = bytes(_HOLE)
 _SYNC_EVERY = 64 << 20
+_PAGE = 4096
 _THREADS = 6
 
 
@@ -68,7 +72,10 @@ def pool(cloud: Cloud) -> ThreadPoolExecutor:
 
 
 class _Sink:
-    """One file being taken in. Each method works in a thread of its own, on one block at a time."""
+    """One file being taken in. Each method works in a thread of its own, on one block at a time.
+
+    Whole blocks pass by the page cache (O_DIRECT, where the file system has it): filling it with what is read
+    much later cost as much as the hashing."""
 
     def __init__(self, path: Path | None) -> None:
         self.md5 = hashlib.md5(usedforsecurity=False)
@@ -76,30 +83,41 @@ class _Sink:
         self.inspector = Inspector()
         self.size = 0
         self._unsynced = 0
-        self._handle = -1 if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._handle, self._direct = (-1, False) if path is None else _create(path)
 
-    def write(self, block: bytes | bytearray) -> None:
+    def write(self, block: memoryview) -> None:
         """Write what is not zeros, and let the inspector see all of it."""
         self.inspector.feed(block)
         if self._handle >= 0:
             start = 0
             for at in range(0, len(block), _HOLE):
-                if block.startswith(_ZEROS, at):
-                    self._put(block, start, at)
+                if block[at] == 0 and block[at : at + _HOLE].tobytes() == _ZEROS:
+                    self._put(block[start:at], self.size + start)
                     start = at + _HOLE
-            self._put(block, start, len(block))
-            self._unsynced += len(block)
-            if self._unsynced >= _SYNC_EVERY:  # a little at a time, so that the end does not wait for all of it
-                self._unsynced = 0
-                os.fdatasync(self._handle)
+            self._put(block[start:], self.size + start)
         self.size += len(block)
 
-    def _put(self, block: bytes | bytearray, start: int, end: int) -> None:
-        view = memoryview(block)[start:end]
-        at = self.size + start
+    def _put(self, view: memoryview, at: int) -> None:
+        if self._direct and len(view) % _PAGE:
+            self._cache()  # the end of the file
         while len(view) > 0:
-            done = os.pwrite(self._handle, view, at)
+            try:
+                done = os.pwrite(self._handle, view, at)
+            except OSError as error:
+                if not self._direct or error.errno != errno.EINVAL:
+                    raise
+                self._cache()
+                continue
             view, at = view[done:], at + done
+            self._unsynced += done
+        if not self._direct and self._unsynced >= _SYNC_EVERY:  # so that the end does not wait for all of it
+            self._unsynced = 0
+            os.fdatasync(self._handle)
+
+    def _cache(self) -> None:
+        """From here on through the page cache, which takes pieces of any size."""
+        self._direct = False
+        fcntl.fcntl(self._handle, fcntl.F_SETFL, fcntl.fcntl(self._handle, fcntl.F_GETFL) & ~os.O_DIRECT)
 
     def finish(self) -> None:
         """Make the file durable, at its full length even where it ends in a hole."""
@@ -111,6 +129,18 @@ class _Sink:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def _create(path: Path) -> tuple[int, bool]:
+    """A new file, and whether it is written past the page cache."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_DIRECT, 0o640), True
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        path.unlink(missing_ok=True)  # some file systems make it and then refuse the flag
+        return os.open(path, flags, 0o640), False
 
 
 async def take_in(
@@ -156,28 +186,24 @@ async def take_in(
     return Receipt(sink.size, sink.md5.hexdigest(), sink.sha512.hexdigest(), sink.inspector.finish())
 
 
-async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes | bytearray]:
-    """The same bytes in pieces of about `BLOCK`.
+async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
+    """The same bytes in pieces of `BLOCK`, the last one shorter.
 
-    A piece is good until the next but one is asked for: two buffers take turns, as fresh memory for each
-    piece costs more than hashing a tenth of it."""
-    buffers = (bytearray(BLOCK), bytearray(BLOCK))
-    views = (memoryview(buffers[0]), memoryview(buffers[1]))
+    A piece is good until the next but one is asked for: two buffers take turns, as fresh memory for each piece
+    costs a fifth of the hashing. They begin at a page, for O_DIRECT."""
+    views = (memoryview(mmap.mmap(-1, BLOCK)), memoryview(mmap.mmap(-1, BLOCK)))
     turn = at = 0
     async for chunk in chunks:
-        if at == 0 and len(chunk) >= BLOCK:
-            yield chunk
-            continue
         rest = memoryview(chunk)
         while len(rest) > 0:
             size = min(len(rest), BLOCK - at)
             views[turn][at : at + size] = rest[:size]
             rest, at = rest[size:], at + size
             if at == BLOCK:
-                yield buffers[turn]
+                yield views[turn]
                 turn, at = 1 - turn, 0
     if at:
-        yield bytes(views[turn][:at])
+        yield views[turn][:at]
 
 
 async def read_file(cloud: Cloud, path: Path) -> AsyncIterator[bytes]:
@@ -202,7 +228,7 @@ def _put_now(cloud: Cloud, source: Path, target: Path) -> None:
     try:
         os.replace(source, target)
     except OSError as error:
-        if error.errno != 18:  # EXDEV: on another file system
+        if error.errno != errno.EXDEV:
             raise
         near = folder(cloud, "incoming") / f"{target.name}.copy-{cloud.world.hex_id()}"
         shutil.copyfile(source, near)
