@@ -7,6 +7,7 @@ first gap is found by counting halves, which is exact and takes 16 statements fo
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -28,6 +29,7 @@ AUTO_MODES = ("slaac", "dhcpv6-stateless")
 """Address modes in which a guest makes its address from its MAC."""
 
 _TRIES = 8
+_USUAL = re.compile(r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$")
 
 _TAKEN = sa.select(allocation.c.ip_key).where(
     allocation.c.subnet_id == sa.bindparam("s"), allocation.c.ip_key.in_(sa.bindparam("keys", expanding=True))
@@ -46,6 +48,8 @@ def key(value: int | Address) -> str:
 def parse(text: str, what: str = "IP address") -> Address:
     """An address as the database writes it back: compressed. Raises BadRequest."""
     try:
+        if "%" in text:  # a zone has a meaning on one host only
+            raise ValueError
         return ipaddress.ip_address(text)
     except ValueError:
         raise invalid(f"'{text}' is not a valid {what}.") from None
@@ -54,12 +58,24 @@ def parse(text: str, what: str = "IP address") -> Address:
 def parse_network(text: str, what: str = "CIDR", strict: bool = False) -> Network:
     """A CIDR; host bits are dropped unless `strict`. Raises BadRequest."""
     try:
-        if "/" not in text:
+        if "/" not in text or "%" in text:
             raise ValueError
         return ipaddress.ip_network(text, strict=strict)
     except ValueError:
         raise invalid(f"'{text}' is not a valid {what}; expected an address and a prefix length, as in 10.0.0.0/24.",
                       ) from None
+
+
+def spelled(text: str) -> str:
+    """A CIDR or address as sent where it has a usual spelling, else as ADDRESS/LENGTH: what nodes are told has
+    no netmasks. Raises BadRequest."""
+    try:
+        if "%" in text:
+            raise ValueError
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise invalid(f"'{text}' is not a valid IP address or CIDR.") from None
+    return text if _USUAL.match(text) else str(found)
 
 
 def eui64(cidr: str, mac: str) -> str:

@@ -33,6 +33,7 @@ _ROWS = (
     ("port-security-groups-filtering", "Port filtering on security groups", "Ports by their security group"),
     ("project-id", "project_id field enabled", "project_id besides tenant_id"),
     ("provider", "Provider Network", "The segment that carries a network"),
+    ("quota-check-limit", "Quota engine limit check", "Quotas that may not go below what is used"),
     ("quota_details", "Quota details management support", "Quotas with what is used"),
     ("quotas", "Quota management support", "Quotas of projects"),
     ("rbac-policies", "RBAC Policies", "Networks shared with single projects"),

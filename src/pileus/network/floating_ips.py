@@ -13,8 +13,8 @@ from pileus.network import (
     addresses,
     fixed_ips,
     lists,
+    names,
     networks,
-    port_options,
     port_rows,
     ports,
     quotas,
@@ -107,7 +107,7 @@ def _create(call: Call, new: FloatingIpNew) -> str:
     tx.execute(floating_ip.insert(), {
         **base, "floating_network_id": parent.id, "floating_ip_address": address, "floating_port_id": port_id,
         "port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN",
-        "dns_name": port_options.dns_name(new.dns_name), "dns_domain": new.dns_domain or "", "change": 0,
+        "dns_name": names.dns_name(new.dns_name), "dns_domain": names.dns_name(new.dns_domain), "change": 0,
     })
     if new.port_id:
         row = tx.first(sa.select(floating_ip).where(_c.id == base["id"]))

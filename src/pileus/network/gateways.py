@@ -51,7 +51,7 @@ def change(call: Call, row: Row[Any], sent: Gateway | None, rule: str) -> None:
         port_security_enabled=False,
     )
     count = touch.network(call.tx, call.cloud, parent.id)
-    call.tx.execute(port.update().where(port.c.id == identity).values(change=count))
+    touch.mark(call.tx, identity, count)
     call.tx.execute(router.update().where(_c.id == row.id).values(
         gateway_network_id=parent.id, gateway_port_id=identity, enable_snat=snat
     ))

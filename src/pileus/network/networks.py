@@ -11,7 +11,8 @@ from msgspec import UNSET
 from sqlalchemy.engine import Row
 
 from pileus.auth.context import Context
-from pileus.network import lists, quotas, segments, sharing, tags, touch, views
+from pileus.db.engine import Retry
+from pileus.network import lists, names, quotas, segments, sharing, tags, touch, views
 from pileus.network.faults import conflict, invalid, not_found
 from pileus.network.schemas import NetworkChange, NetworkNew, number
 from pileus.network.tables import floating_ip, network, port, rbac, router, subnet, subnet_pool
@@ -112,12 +113,16 @@ def get(tx: Tx, context: Context, network_id: str) -> NetworkInfo:
     return _infos(tx, [visible_row(tx, context, network_id)])[0]
 
 
+_BY_ID = sa.select(network).where(network.c.id == sa.bindparam("i"))
+_VISIBLE = _BY_ID.where(sharing.visible(sa.bindparam("p")))
+
+
 def visible_row(tx: Tx, context: Context, network_id: str) -> Row[Any]:
     """The row of a network that the context sees. Raises NotFound (NetworkNotFound)."""
-    statement = sa.select(network).where(network.c.id == network_id)
-    if not context.is_admin:
-        statement = statement.where(sharing.visible(sharing.own(context)))
-    row = tx.first(statement)
+    if context.is_admin:
+        row = tx.first(_BY_ID, {"i": network_id})
+    else:
+        row = tx.first(_VISIBLE, {"i": network_id, "p": sharing.own(context)})
     if row is None:
         raise not_found("NetworkNotFound", "Network", network_id)
     return row
@@ -226,18 +231,27 @@ def insert(tx: Tx, cloud: Cloud, project_id: str, new: NetworkNew) -> str:
         _check_default(tx, external, None)
     now = cloud.world.now()
     identity = cloud.world.uuid()
-    tx.execute(network.insert().values(
-        id=identity, project_id=project_id, description=new.description or "", created=now, updated=now, revision=1,
-        name=new.name, admin_state_up=as_bool(new.admin_state_up), status="ACTIVE", shared=shared,
-        external=external, is_default=default, network_type=segment.network_type,
-        physical_network=segment.physical_network, segmentation_id=segment.segmentation_id, segment=segment.name,
-        mtu=mtu or largest, port_security_enabled=as_bool(new.port_security_enabled), dns_domain=new.dns_domain,
-        zone_hints=new.availability_zone_hints, node="",
-    ))
+    _insert(tx, {
+        "id": identity, "project_id": project_id, "description": new.description or "", "created": now,
+        "updated": now, "revision": 1, "name": new.name, "admin_state_up": as_bool(new.admin_state_up),
+        "status": "ACTIVE", "shared": shared, "external": external, "is_default": default,
+        "network_type": segment.network_type, "physical_network": segment.physical_network,
+        "segmentation_id": segment.segmentation_id, "segment": segment.name, "mtu": mtu or largest,
+        "port_security_enabled": as_bool(new.port_security_enabled), "dns_domain": names.dns_name(new.dns_domain),
+        "zone_hints": new.availability_zone_hints, "node": "",
+    })
     for action, on in ((sharing.SHARED, shared), (sharing.EXTERNAL, external)):
         if on:
             sharing.set_for_all(tx, cloud, identity, project_id, action, True)
     return identity
+
+
+def _insert(tx: Tx, row: dict[str, Any]) -> None:
+    try:
+        with tx.savepoint():
+            tx.execute(network.insert(), row)
+    except sa.exc.IntegrityError:
+        raise Retry from None  # another took the segment at the same time; the next try sees that
 
 
 def _check_mtu(mtu: int, largest: int) -> None:
@@ -266,6 +280,8 @@ def update(call: Call) -> dict[str, Any]:
             values[name] = as_bool(values[name])
     if "description" in values:
         values["description"] = values["description"] or ""
+    if "dns_domain" in values:
+        values["dns_domain"] = names.dns_name(values["dns_domain"])
     _check_provider(row, sent)
     if sent.mtu is not UNSET:
         values["mtu"] = number(sent.mtu)

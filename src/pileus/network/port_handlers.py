@@ -13,6 +13,7 @@ from pileus.network import (
     dhcp,
     fixed_ips,
     lists,
+    names,
     networks,
     port_options,
     port_rows,
@@ -125,12 +126,12 @@ def _create(call: Call, new: PortNew) -> str:
         description=new.description or "", admin_state_up=as_bool(new.admin_state_up), device_id=new.device_id,
         device_owner=device_owner, port_security_enabled=secured, allowed_pairs=pairs,
         dhcp_options=port_options.dhcp_options(new.extra_dhcp_opts), host=host, profile=new.profile or None,
-        dns_name=port_options.dns_name(new.dns_name),
+        dns_name=names.dns_name(new.dns_name),
     )
     if new.tags:
         tags.add(tx, identity, new.tags)
     count = touch.network(tx, cloud, parent.id)
-    tx.execute(port.update().where(_c.id == identity).values(change=count))
+    touch.mark(tx, identity, count)
     touch.security_groups(tx, cloud, groups)
     return identity
 
@@ -196,7 +197,7 @@ def _values(row: Row[Any], sent: PortChange) -> dict[str, Any]:
     if "profile" in values:
         values["profile"] = values["profile"] or {}
     if "dns_name" in values:
-        values["dns_name"] = port_options.dns_name(values["dns_name"])
+        values["dns_name"] = names.dns_name(values["dns_name"])
     if sent.mac_address is not UNSET:
         values["mac"] = port_rows.check_mac(sent.mac_address)
         if row.host and values["mac"] != row.mac:
@@ -254,7 +255,7 @@ def _change_addresses(call: Call, row: Row[Any], sent: PortChange, mac: str) -> 
 def _tell(call: Call, row: Row[Any], nodes: Sequence[str], groups: Sequence[str]) -> None:
     guest_of_fake = call.cloud.settings.hypervisor == "fake" and not row.device_owner.startswith("network:")
     count = touch.network(call.tx, call.cloud, row.network_id, *nodes, "" if guest_of_fake else row.host)
-    call.tx.execute(port.update().where(_c.id == row.id).values(change=count))
+    touch.mark(call.tx, row.id, count)
     touch.security_groups(call.tx, call.cloud, groups)
 
 

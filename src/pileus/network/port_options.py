@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 from sqlalchemy.engine import Row
 
-from pileus.network.addresses import parse
+from pileus.network.addresses import spelled
 from pileus.network.faults import conflict, invalid
 from pileus.network.fixed_ips import Ask
 from pileus.network.port_rows import check_mac
@@ -19,7 +19,6 @@ from pileus.network.schemas import AddressPair, DhcpOption, FixedIpAsk, PortChan
 SERVED = ("network:dhcp", "network:router_interface", "network:router_gateway", "network:floatingip")
 """Owners of ports that the service makes, changes and deletes itself."""
 
-_LABEL = re.compile(r"^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")
 _OPTION = re.compile(r"^(option6?:)?[a-z0-9][a-z0-9-]{0,62}$")
 
 
@@ -83,11 +82,7 @@ def pairs(sent: Sequence[AddressPair] | UnsetType | None, secured: bool) -> list
         raise pairs_need_security()
     found = []
     for pair in sent:
-        try:
-            ipaddress.ip_network(pair.ip_address, strict=False)
-        except ValueError:
-            raise invalid(f"'{pair.ip_address}' is not a valid IP address or CIDR in allowed_address_pairs.") from None
-        found.append([pair.ip_address, check_mac(pair.mac_address) if pair.mac_address else ""])
+        found.append([spelled(pair.ip_address), check_mac(pair.mac_address) if pair.mac_address else ""])
     if len({tuple(pair) for pair in found}) != len(found):
         raise invalid("Request contains duplicate address pair.", "DuplicateAddressPairInRequest")
     return found
@@ -115,18 +110,3 @@ def changed_options(have: Sequence[Sequence[Any]], sent: Sequence[DhcpOption]) -
     gone = {(o.opt_name, number(o.ip_version)) for o in sent}
     kept = [list(option) for option in have if (option[0], option[2]) not in gone]
     return kept + dhcp_options(sent)
-
-
-def dns_name(sent: str | None) -> str:
-    """A host name, or a full one that ends in a dot. Raises BadRequest."""
-    if not sent:
-        return ""
-    labels = sent.rstrip(".").split(".")
-    if not all(_LABEL.match(label) for label in labels) or (len(labels) > 1 and len(sent) > 253):
-        raise invalid(f"'{sent}' not a valid PQDN or FQDN. Reason: each label has 1 to 63 letters, digits and dashes.")
-    return sent.lower()
-
-
-def address_of(ip: str) -> str:
-    """An address, compressed. Raises BadRequest."""
-    return str(parse(ip))

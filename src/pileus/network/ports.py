@@ -170,7 +170,7 @@ def check_usable(tx: Tx, context: Context, row: Row[Any]) -> None:
 def _heard(tx: Tx, cloud: Cloud, port_id: str, network_id: str, groups: Sequence[str], *more: str) -> None:
     """Count and tell a change of a port that nodes wire."""
     count = touch.network(tx, cloud, network_id, *more)
-    tx.execute(port.update().where(port.c.id == port_id).values(change=count))
+    touch.mark(tx, port_id, count)
     if cloud.settings.hypervisor != "fake":
         touch.security_groups(tx, cloud, groups)
 

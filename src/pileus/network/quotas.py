@@ -24,6 +24,7 @@ from pileus.network.tables import (
     subnet_pool,
 )
 from pileus.web.call import Call
+from pileus.web.schemas import as_bool
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -138,6 +139,9 @@ def update(call: Call) -> dict[str, Any]:
         limit = number(value)
         if limit < -1:
             raise invalid(f"quota limit {limit} of {name} must be -1 (no limit) or greater.")
+        if as_bool(sent.check_limit) and 0 <= limit < (count := used(call.tx, project_id, name)):
+            raise invalid(f"quota limit {limit} of {name} is below the {count} that are used; free some first, or "
+                          "leave check_limit out.")
         mine = sa.and_(quota.c.project_id == project_id, quota.c.resource == name)
         if not call.tx.execute(quota.update().where(mine).values(limit=limit)).rowcount:
             call.tx.execute(quota.insert().values(project_id=project_id, resource=name, limit=limit))

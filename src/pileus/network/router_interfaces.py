@@ -47,7 +47,7 @@ def add(call: Call) -> dict[str, Any]:
     else:
         port_id, subnet_ids, network_id = _join_subnet(call, row, sent.subnet_id or "")
     count = touch.network(call.tx, call.cloud, network_id, row.node)
-    call.tx.execute(port.update().where(port.c.id == port_id).values(change=count))
+    touch.mark(call.tx, port_id, count)
     lists.update(call, router, row.id, {"change": count})
     return _reply(row, port_id, subnet_ids, network_id)
 

@@ -307,6 +307,7 @@ class RuleNew(Owned, kw_only=True):
 
 
 class QuotaChange(Body, kw_only=True):
+    check_limit: Flag = False
     network: Number | UnsetType = UNSET
     subnet: Number | UnsetType = UNSET
     subnetpool: Number | UnsetType = UNSET

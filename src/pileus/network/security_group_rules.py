@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
-from pileus.network import lists, quotas, security_groups, sharing, touch, views
+from pileus.network import addresses, lists, quotas, security_groups, sharing, touch, views
 from pileus.network.faults import conflict, invalid, not_found
 from pileus.network.schemas import RuleNew, number
 from pileus.network.tables import security_group, security_group_rule
@@ -164,15 +164,15 @@ def _prefix(sent: str | None, ethertype: str) -> str | None:
     if not sent:
         return None
     try:
-        found = ipaddress.ip_network(sent, strict=False)
-        if sent.isdigit():
+        if sent.isdigit() or "%" in sent:
             raise ValueError
+        found = ipaddress.ip_network(sent, strict=False)
     except ValueError:
         raise invalid(f"The remote IP prefix '{sent}' is not a valid CIDR.", "InvalidCIDR") from None
     if found.version != (4 if ethertype == "IPv4" else 6):
         raise invalid(f"Conflicting value ethertype {ethertype} for CIDR {sent}",
                       "SecurityGroupRuleParameterConflict")
-    return sent if "/" in sent else str(found)
+    return addresses.spelled(sent) if "/" in sent else str(found)
 
 
 def delete(call: Call) -> None:

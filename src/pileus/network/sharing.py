@@ -17,24 +17,26 @@ SHARED = "access_as_shared"
 EXTERNAL = "access_as_external"
 ALL = "*"
 
+Project = str | sa.BindParameter[str]
+
 
 def own(context: Context) -> str:
     """The project whose resources the context sees; what no project is called where the token has none."""
     return context.project_id or "(none)"
 
 
-def _given(project_id: str, *actions: str) -> sa.Select[tuple[str]]:
+def _given(project_id: Project, *actions: str) -> sa.Select[tuple[str]]:
     return sa.select(rbac.c.object_id).where(rbac.c.target_project == project_id, rbac.c.action.in_(actions))
 
 
-def usable(project_id: str) -> sa.ColumnElement[bool]:
+def usable(project_id: Project) -> sa.ColumnElement[bool]:
     """Networks on which the project may have ports: its own and those shared with it."""
     return sa.or_(
         network.c.project_id == project_id, network.c.shared.is_(True), network.c.id.in_(_given(project_id, SHARED))
     )
 
 
-def visible(project_id: str) -> sa.ColumnElement[bool]:
+def visible(project_id: Project) -> sa.ColumnElement[bool]:
     """Networks that the project sees."""
     return sa.or_(
         network.c.project_id == project_id, network.c.shared.is_(True), network.c.external.is_(True),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from msgspec import UnsetType
 
-from pileus.network.addresses import Network, default_pools, parse, parse_network
+from pileus.network.addresses import Network, default_pools, parse, parse_network, spelled
 from pileus.network.faults import conflict, invalid
 from pileus.network.schemas import HostRoute, Pool
 from pileus.network.tables import subnet
@@ -118,4 +118,4 @@ def host_routes(sent: Sequence[HostRoute] | None) -> list[list[str]]:
         destination, nexthop = parse_network(route.destination, "route destination"), parse(route.nexthop)
         if destination.version != nexthop.version:
             raise invalid(f"route {route.destination} and its nexthop {route.nexthop} are of different IP versions.")
-    return [[route.destination, route.nexthop] for route in sent or ()]
+    return [[spelled(route.destination), route.nexthop] for route in sent or ()]

@@ -107,6 +107,9 @@ port = table(
     sa.UniqueConstraint("network_id", "mac"),
     sa.Index("ix_network_port_device", "device_id"),
     sa.Index("ix_network_port_host", "host", "network_id"),
+    sa.Index("ix_network_port_network_host", "network_id", "host"),
+    sa.Index("ix_network_port_network_owner", "network_id", "device_owner"),
+    sa.Index("ix_network_port_project_owner", "project_id", "device_owner"),
 )
 
 allocation = table(

@@ -20,7 +20,10 @@ _HOSTS = sa.select(port.c.host).distinct().where(
     port.c.network_id == sa.bindparam("n"), port.c.host != ""
 )
 # A fake node wires nothing, so only what waits to be reported up is worth a wake.
-_WAITING = _HOSTS.where(port.c.device_owner.like("network:%"), port.c.status != "ACTIVE")
+_WAITING = _HOSTS.where(
+    port.c.device_owner >= "network:", port.c.device_owner < "network;", port.c.status != "ACTIVE"
+)
+_MARK = port.update().where(port.c.id == sa.bindparam("i")).values(change=sa.bindparam("count"))
 
 
 def nodes(tx: Tx, cloud: Cloud, names: Iterable[str]) -> int:
@@ -36,6 +39,11 @@ def network(tx: Tx, cloud: Cloud, network_id: str, *more: str) -> int:
     fake = cloud.settings.hypervisor == "fake"
     found = tx.scalars(_WAITING if fake else _HOSTS, {"n": network_id})
     return nodes(tx, cloud, [*found, *more])
+
+
+def mark(tx: Tx, port_id: str, count: int) -> None:
+    """The port's wiring last changed by the change of this count."""
+    tx.execute(_MARK, {"i": port_id, "count": count})
 
 
 def security_groups(tx: Tx, cloud: Cloud, ids: Iterable[str]) -> int:

@@ -137,7 +137,7 @@ def _subnet(row: Row[Any], dhcp_ip: str | None) -> SubnetState:
 
 def _host(row: Row[Any], addresses: Sequence[Row[Any]]) -> HostEntry:
     ips = tuple(a.ip for a in addresses)
-    name = row.dns_name or ("host-" + ips[0].replace(".", "-").replace(":", "-") if ips else "")
+    name = row.dns_name.split(".")[0] or ("host-" + ips[0].replace(".", "-").replace(":", "-") if ips else "")
     options = tuple((name, value, version) for name, value, version in row.dhcp_options if value is not None)
     return HostEntry(port_id=row.id, mac=row.mac, ips=ips, hostname=name, dhcp_options=options)
 

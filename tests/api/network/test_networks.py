@@ -73,7 +73,8 @@ def test_what_only_administrators_may_set_is_refused(alice: Client) -> None:
 
 
 def test_bad_bodies_are_400(alice: Client) -> None:
-    for body in ({"colour": "red"}, {"name": 7}, {"name": "x" * 256}, {"mtu": 9000}, {"mtu": 10}):
+    for body in ({"colour": "red"}, {"name": 7}, {"name": "x" * 256}, {"mtu": 9000}, {"mtu": 10},
+                 {"dns_domain": "a\nserver=/x/1.2.3.4"}):
         assert alice.post(f"{V}/networks", {"network": body}).status_code == 400, body
     assert alice.post(f"{V}/networks", {}).status_code == 400
     assert alice.post(f"{V}/networks", content=b"{").status_code == 400
@@ -219,6 +220,8 @@ def test_a_full_quota_is_409(admin: Client, bob: Client) -> None:
     assert (full.status_code, error_type(full)) == (409, "OverQuota")
     details = bob.get(f"{V}/quotas/red/details.json").json()["quota"]["network"]
     assert details == {"limit": used + 1, "used": used + 1, "reserved": 0}
+    below = {"quota": {"network": used, "check_limit": True}}
+    assert admin.put(f"{V}/quotas/red", below).status_code == 400
     assert bob.put(f"{V}/quotas/red", {"quota": {"network": -1}}).status_code == 403
     assert admin.delete(f"{V}/quotas/red").status_code == 204
     assert bob.get(f"{V}/quotas/red").json()["quota"]["network"] == 100

@@ -72,7 +72,8 @@ def test_bad_ports_are_400_or_404(alice: Client) -> None:
         ({"admin_state_up": "maybe"}, 400), ({"dns_name": "a b"}, 400), ({"fixed_ips": "x"}, 400),
         ({"extra_dhcp_opts": [{"opt_name": "server-ip-address", "opt_value": "1.2.3.4\nlog-queries"}]}, 400),
         ({"extra_dhcp_opts": [{"opt_name": "a,b", "opt_value": "x"}]}, 400),
-        ({"allowed_address_pairs": [{"ip_address": "10.0.0.0/33"}]}, 400), ({"device_owner": "network:dhcp"}, 409),
+        ({"allowed_address_pairs": [{"ip_address": "10.0.0.0/33"}]}, 400),
+        ({"allowed_address_pairs": [{"ip_address": "fe80::1%eth0"}]}, 400), ({"device_owner": "network:dhcp"}, 409),
         ({"port_security_enabled": False, "security_groups": ["x"]}, 400), ({"binding:host_id": "node-1"}, 403),
     )
     for body, status in wrong:
