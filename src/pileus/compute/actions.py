@@ -92,6 +92,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     ),
     "unlock": (Action(_P + "os-lock-server:unlock", lifecycle.unlock),),
     "os-resetState": (Action(_P + "os-admin-actions:reset_state", lifecycle.reset_state, body=s.ResetState),),
+    "injectNetworkInfo": (Action(_P + "os-admin-actions:inject_network_info", lifecycle.inject_network_info),),
     "changePassword": (Action(_P + "os-admin-password", passwords.change, body=s.ChangePassword),),
     "forceDelete": (Action(_P + "os-deferred-delete:force", lifecycle.force_delete),),
     "restore": (Action(_P + "os-deferred-delete:restore", lifecycle.restore),),

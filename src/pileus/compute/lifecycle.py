@@ -122,6 +122,13 @@ def reset_state(call: Call, row: Any, value: ResetState) -> None:
     instance_actions.finish(call.tx, row.id, call.request_id, call.now)
 
 
+def inject_network_info(call: Call, row: Any, value: Any) -> None:
+    """injectNetworkInfo: 202. The server's node is told again how its ports shall be wired."""
+    orders.check_up(call, row)
+    bus, topic = call.cloud.bus, f"net:{row.host}"
+    call.tx.after_commit(lambda: bus.wake(topic))
+
+
 # -- deletion
 
 

@@ -32,7 +32,7 @@ SERVER_RULES: dict[str, str] = {
     **_rules("os-server-tags", _READER, "index", "show"),
     **_rules("os-server-tags", _MEMBER, "update", "update_all", "delete", "delete_all"),
     **_rules("ips", _READER, "index", "show"),
-    **_rules("os-admin-actions", _ADMIN, "reset_state"),
+    **_rules("os-admin-actions", _ADMIN, "reset_state", "inject_network_info"),
     "os_compute_api:os-create-backup": _MEMBER,
     **_rules("os-deferred-delete", _MEMBER, "force", "restore"),
     "os_compute_api:os-evacuate": _ADMIN,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import UNSET
 
 from pileus.compute import (
     create,
@@ -51,7 +52,7 @@ def resize(call: Call, row: Any, value: Resize) -> None:
     except scheduler.NoValidHost as reason:
         return _refuse(call, row, old, new, str(reason))
     _record(call, row, old, new, "migrating")
-    _begin(call, row, new)
+    _begin(call, row, new, row.disk_config if value.disk_config is UNSET else value.disk_config)
 
 
 def _new_flavor(call: Call, row: Any, value: Resize) -> FlavorFacts:
@@ -96,10 +97,10 @@ def _record(call: Call, row: Any, old: FlavorFacts, new: FlavorFacts, status: st
     })
 
 
-def _begin(call: Call, row: Any, new: FlavorFacts) -> None:
+def _begin(call: Call, row: Any, new: FlavorFacts, disk_config: str) -> None:
     orders.begin(
         call, row, "resize", "compute_prep_resize", "resize_migrating", old_flavor=row.flavor, progress=0,
-        old_vm_state=row.vm_state, **_columns(new),
+        old_vm_state=row.vm_state, disk_config=disk_config, **_columns(new),
     )
     changed = servers.held(call.tx, row.id)
     assert changed is not None

@@ -20,7 +20,10 @@ async def add(call: Call, row: Any, value: AddFloatingIp) -> None:
     floating = await _find(call, value.address)
     port, fixed = _target(await _ports(call, row), value.fixed_address, row.id)
     body = {"floatingip": {"port_id": port["id"], "fixed_ip_address": fixed}}
-    await ask(call, "network", "PUT", f"{_IPS}/{floating['id']}", body)
+    try:
+        await ask(call, "network", "PUT", f"{_IPS}/{floating['id']}", body)
+    except Conflict as taken:  # a fixed address has one floating address at most: Nova says 400
+        raise BadRequest(taken.message) from None
 
 
 async def remove(call: Call, row: Any, value: AddFloatingIp) -> None:
