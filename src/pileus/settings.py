@@ -28,7 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All options."""
 
     # where
-    state_dir: Annotated[str, _help("Folder of all state: database, images, guests, keys.")] = "/var/lib/pileus"
+    state_dir: Annotated[str, _help(
+        "Folder of all state: database, images, guests, keys. Without root: ~/.local/state/pileus."
+    )] = "/var/lib/pileus"
     run_dir: Annotated[str, _help("Folder of sockets and pid files; empty: `run` inside state_dir.")] = ""
     database: Annotated[
         str, _help("Database URL: sqlite:///PATH, postgresql://… or mysql://…; empty: SQLite in state_dir.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ def read_settings(options: argparse.Namespace) -> Settings:
         overrides["state_dir"] = str(Path(options.state_dir).absolute())
     if getattr(options, "hypervisor", None):
         overrides["hypervisor"] = options.hypervisor
+    if os.geteuid() != 0 and "PILEUS_STATE_DIR" not in os.environ:
+        # Only root can write to the default; a user's own cloud has its place where users' state is kept.
+        home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        overrides.setdefault("state_dir", f"{home}/pileus")
     file = Path(options.config) if options.config else Path("/etc/pileus/pileus.toml")
     return load(file if options.config or file.exists() else None, overrides=overrides)
 

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o755)
         lock = running.Lock(settings)
         prepare_host(settings)
-    except (Missing, running.AlreadyRunning) as error:
+    except (Missing, running.AlreadyRunning, OSError) as error:
         print(f"pileus up: {error}", file=sys.stderr)
         return 1
     if options.detach:
