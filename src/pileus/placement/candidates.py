@@ -9,13 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from pileus.placement.filters import Wanted
-from pileus.placement.schemas import capacity
 from pileus.placement.tables import inventory, provider
 
 if TYPE_CHECKING:
@@ -23,24 +22,18 @@ if TYPE_CHECKING:
 
 SHARING = "MISC_SHARES_VIA_AGGREGATE"
 _MOST_TRIED = 100_000
+_MOST = 2**53
 _ANYTHING = Wanted()
 
 
-class Stock:
+class Stock(NamedTuple):
     """One inventory, as a search reads it."""
 
-    __slots__ = ("capacity", "max_unit", "min_unit", "step_size", "used")
-
-    def __init__(self, total: int, reserved: int, least: int, most: int, step: int, ratio: float, used: int) -> None:
-        self.capacity = capacity(total, reserved, ratio)
-        self.min_unit, self.max_unit, self.step_size, self.used = least, most, step, used
-
-    def gives(self, amount: int) -> bool:
-        """Whether an allocation of `amount` fits now."""
-        return (
-            self.used + amount <= self.capacity and self.min_unit <= amount <= self.max_unit
-            and amount % self.step_size == 0
-        )
+    capacity: int
+    used: int
+    min_unit: int
+    max_unit: int
+    step_size: int
 
 
 class Holder:
@@ -60,7 +53,10 @@ class Holder:
         """Whether all of the amounts fit here now."""
         for name, amount in resources.items():
             stock = self.stocks.get(name)
-            if stock is None or not stock.gives(amount):
+            if stock is None:
+                return False
+            capacity, used, least, most, step = stock
+            if used + amount > capacity or not least <= amount <= most or amount % step:
                 return False
         return True
 
@@ -178,10 +174,10 @@ def load(tx: Tx, classes: Iterable[str] | None = None, ids: frozenset[str] | Non
         stocks = tx.all(_STOCKS_OF_CLASSES, {"classes": sorted(classes)})
     else:
         stocks = tx.all(_STOCKS_OF_SOME, {"classes": sorted(classes), "ids": sorted(ids)})
-    for stock in stocks:
-        holder = holders.get(stock[0])
+    for place, name, total, reserved, least, most, step, ratio, used in stocks:
+        holder = holders.get(place)
         if holder is not None:
-            holder.stocks[stock[1]] = Stock(*stock[2:])
+            holder.stocks[name] = Stock(int(min((total - reserved) * ratio, _MOST)), used, least, most, step)
     return holders
 
 
@@ -220,9 +216,16 @@ def search(holders: Mapping[str, Holder], request: Request) -> list[Choice]:
     answers: list[Choice] = []
     seen: set[object] = set()
     budget = iter(range(_MOST_TRIED))
+    single = len(request.groups) == 1 and not sharers and not request.same_subtree
     for root_id, members in trees.items():
         root = holders.get(root_id)
         if root is not None and not request.root.admits(root.traits):
+            continue
+        if single and len(members) == 1:
+            if _serves(members[0], request.groups[0], roots[0]):
+                answers.append(_alone(members[0], request.groups[0]))
+                if request.limit is not None and len(answers) >= request.limit:
+                    return answers
             continue
         for parts in _combinations(members, sharers, holders, request, roots):
             if next(budget, None) is None:
@@ -239,6 +242,11 @@ def search(holders: Mapping[str, Holder], request: Request) -> list[Choice]:
             if request.limit is not None and len(answers) >= request.limit:
                 return answers
     return answers
+
+
+def _alone(holder: Holder, group: Group) -> Choice:
+    """The answer of one provider to one group, which is what nearly all answers are."""
+    return Choice({holder.id: dict(group.resources)}, {group.suffix: [holder.id]})
 
 
 def _combinations(

@@ -29,7 +29,9 @@ class Wanted:
 
     def admits(self, names: Set[str]) -> bool:
         """Whether a set of names has what is wanted."""
-        return names.isdisjoint(self.forbidden) and all(not names.isdisjoint(any_of) for any_of in self.required)
+        if self.forbidden and not names.isdisjoint(self.forbidden):
+            return False
+        return not self.required or all(not names.isdisjoint(any_of) for any_of in self.required)
 
     @property
     def names(self) -> frozenset[str]:
