@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from tests.conformance.config import COMPLIANCE_SETTINGS, Administrator, Cloud, Hypervisor
+from tests.conformance.place import own_place
 from tests.conformance.rest import CloudError, Session, send
 
 PILEUS = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "pileus"
@@ -41,16 +42,18 @@ def running(
         options["fake_nodes"] = "2"
     # Through the environment: a database URL holds a password, and arguments are everyone's to read.
     environment = {**os.environ, **({"PILEUS_DATABASE": database} if database else {})}
-    sets = [part for name, value in options.items() for part in ("--set", f"{name}={value}")]
-    try:
-        _pileus(["up", "-d", "--state-dir", str(state), *sets], logs, environment)
-        yield administrator(state / "clouds.yaml")
-    except BaseException:
-        # What went wrong first is what has to be told, not that the rest could not be removed either.
-        with suppress(CloudError):
-            _end(state, logs, environment, keep)
-        raise
-    _end(state, logs, environment, keep)
+    with ExitStack() as stack:
+        place = stack.enter_context(own_place()) if hypervisor == "qemu" else {}
+        sets = [part for name, value in {**options, **place}.items() for part in ("--set", f"{name}={value}")]
+        try:
+            _pileus(["up", "-d", "--state-dir", str(state), *sets], logs, environment)
+            yield administrator(state / "clouds.yaml")
+        except BaseException:
+            # What went wrong first is what has to be told, not that the rest could not be removed either.
+            with suppress(CloudError):
+                _end(state, logs, environment, keep)
+            raise
+        _end(state, logs, environment, keep)
 
 
 def administrator(clouds: Path) -> Administrator:

@@ -58,6 +58,8 @@ def _run(options: argparse.Namespace, folder: Path) -> list[results.Outcome]:
         cloud.build_guest(image, folder)
     # A short path: sockets below it have names of at most 107 bytes.
     state = Path(tempfile.mkdtemp(prefix="pileus-"))
+    # QEMU, an unprivileged user, has to pass; what is secret in there is not readable to it.
+    state.chmod(0o755)
     try:
         with cloud.running(
             state, options.hypervisor, options.database, folder, options.keep

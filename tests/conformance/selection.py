@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ def select(wanted: str, listed: Sequence[str]) -> Selection:
     they change from release to release), or a regular expression that is searched for in the full ids, tags
     included. Raises SelectionError when it is neither or matches nothing.
     """
-    path = Path(wanted)
-    if path.is_file():
-        return _from_file(path, listed)
+    # A long expression is no possible file name, which Path.is_file raises for.
+    if os.path.isfile(wanted):
+        return _from_file(Path(wanted), listed)
     try:
         pattern = re.compile(wanted)
     except re.error as error:

@@ -50,3 +50,7 @@ def test_empty_file_is_refused(tmp_path: Path) -> None:
 def test_interop_list_has_each_test_once() -> None:
     names = [name_of(line) for line in INTEROP.read_text().splitlines()]
     assert len(names) == len(set(names)) == 283
+
+
+def test_an_expression_may_be_longer_than_a_file_name() -> None:
+    assert select("|".join(["smoke", *["nothing"] * 100]), LISTED) == Selection((LISTED[0],), ())
