@@ -98,6 +98,7 @@ class Cloud:
         for room in self.rooms.values():
             if room.bootstrap:
                 self.db.run_sync(functools.partial(self._bootstrap, room.bootstrap))
+        self.db.run_sync(functools.partial(self._bootstrap, tasks.keep_clock))
 
     def _bootstrap(self, bootstrap: Callable[[Tx, Cloud], None], tx: Tx) -> None:
         tx.serialize("bootstrap")  # controllers that start at once must not both make what is missing

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Row
 
 from pileus.db.engine import Retry
 from pileus.node.contract import Task, TaskResult
-from pileus.work.tables import task
+from pileus.work.tables import lease, task
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -24,6 +24,8 @@ _LOG = logging.getLogger("pileus.work")
 
 OPEN = ("pending", "running")
 _KEEP = 6 * 3600.0
+_PAUSE = 30.0
+_CLOCK = "tasks.clock"
 _TRIES = 16  # free tasks looked at: others may take the first ones at the same moment
 
 
@@ -145,9 +147,27 @@ def _count(cloud: Cloud, row: Row[Any], ok: bool, now: float) -> None:
     cloud.metrics.task_time.labels(row.kind).observe(now - row.created)
 
 
+def keep_clock(tx: Tx, cloud: Cloud) -> None:
+    """Put deadlines off by the time in which no controller ran at all: nobody could be told to do the tasks then.
+
+    Runs before the first task is given out, and with `expire`, whose own runs tell when one ran last."""
+    now = cloud.world.now()
+    last = tx.scalar(sa.select(lease.c.until).where(lease.c.name == _CLOCK).with_for_update())
+    if last is None:
+        tx.execute(lease.insert().values(name=_CLOCK, owner="", until=now))
+        return
+    if now - last > _PAUSE:
+        waiting = task.update().where(task.c.state.in_(OPEN), task.c.deadline.is_not(None))
+        moved = tx.execute(waiting.values(deadline=task.c.deadline + (now - last))).rowcount
+        if moved:
+            _LOG.warning("the cloud did not run for %.0f s: %d tasks have that much more time", now - last, moved)
+    tx.execute(lease.update().where(lease.c.name == _CLOCK).values(until=now))
+
+
 def expire(tx: Tx, cloud: Cloud) -> int:
     """Fail what is past its deadline, forget what ended long ago; how many failed. Runs periodically."""
     now = cloud.world.now()
+    keep_clock(tx, cloud)
     past = sa.select(task).where(task.c.state.in_(OPEN), task.c.deadline < now).order_by(task.c.deadline).limit(200)
     late = tx.all(past)
     for row in late:
@@ -163,9 +183,10 @@ def expire(tx: Tx, cloud: Cloud) -> int:
         except (sa.exc.OperationalError, Retry):
             raise  # the whole transaction is run again
         except Exception:
-            # One that cannot be ended must not keep the others from it.
-            _LOG.exception("task %s (%s of %s) is late, and its failure cannot be recorded", row.id, row.kind,
-                           row.resource)
+            # It ends all the same, so that what it was about can be deleted; its room's reconciler finds that.
+            _LOG.exception("task %s (%s of %s) is late, and its room cannot take that", row.id, row.kind, row.resource)
+            ended = {"state": "failed", "finished": now, "lease": 0.0, "error": result.error}
+            tx.execute(task.update().where(task.c.id == row.id).values(**ended))
     tx.execute(task.delete().where(task.c.state.in_(("done", "failed")), task.c.finished < now - _KEEP))
     return len(late)
 

@@ -212,8 +212,26 @@ def test_one_late_task_that_cannot_be_ended_holds_up_no_other(
     bench.world.time += 2
     bench.run(lambda tx: tasks.expire(tx, bench.cloud))
     assert bench.row(good).state == "failed"
-    assert bench.row(bad).state == "pending"
+    assert bench.row(bad).state == "failed"
     assert bad in caplog.text
+
+
+def test_time_in_which_no_controller_ran_does_not_count(bench: Bench) -> None:
+    made = bench.ask(timeout=60)
+    bench.run(lambda tx: tasks.keep_clock(tx, bench.cloud))
+    bench.world.time += 3600
+    bench.run(lambda tx: tasks.keep_clock(tx, bench.cloud))
+    assert bench.run(lambda tx: tasks.expire(tx, bench.cloud)) == 0
+    assert bench.row(made).deadline == bench.world.time + 60
+
+
+def test_time_in_which_controllers_ran_counts(bench: Bench) -> None:
+    bench.ask(timeout=60)
+    for _ in range(12):
+        assert bench.run(lambda tx: tasks.expire(tx, bench.cloud)) == 0
+        bench.world.time += 5
+    bench.world.time += 1
+    assert bench.run(lambda tx: tasks.expire(tx, bench.cloud)) == 1
 
 
 def test_what_ended_long_ago_is_forgotten(bench: Bench) -> None:
