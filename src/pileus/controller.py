@@ -73,11 +73,11 @@ class LocalLink:
         await self.cloud.db.run(lambda tx: tasks.finish(tx, self.cloud, result))
         self._given.discard(result.task_id)
 
-    async def guest_changed(self, report: GuestReport) -> None:
-        """A guest stopped, started or crashed by itself."""
+    async def guest_changed(self, report: GuestReport) -> bool:
+        """A guest stopped, started or crashed by itself. True: to be told again, something is done to the server."""
         from pileus.compute import nodes
 
-        await self.cloud.db.run(lambda tx: nodes.guest_changed(tx, self.cloud, report))
+        return await self.cloud.db.run(lambda tx: nodes.guest_changed(tx, self.cloud, report))
 
     async def network_state(self) -> NodeNetwork:
         """The network as this node shall have it."""
@@ -109,10 +109,12 @@ class LocalLink:
             yield chunk
 
     async def image_store(self, image_id: str, file: Path) -> None:
-        """A snapshot's data."""
-        from pileus.image import data
+        """A snapshot's data. Told twice it is stored once: a process may be killed before it says so."""
+        from pileus.image import data, images
 
-        await data.store_file(self.cloud, image_id, file)
+        found = await self.cloud.db.run(lambda tx: images.info(tx, image_id), write=False)
+        if found is None or found.status != "active":
+            await data.store_file(self.cloud, image_id, file)
 
     async def metadata(
         self, network_id: str, address: str, method: str, path: str, body: bytes

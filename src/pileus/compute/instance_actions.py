@@ -15,6 +15,7 @@ from pileus.web.views import Field, View
 from pileus.world import iso_micro, parse_iso
 
 if TYPE_CHECKING:
+    from pileus.cloud import Cloud
     from pileus.compute.schemas import ActionsQuery
     from pileus.db.engine import Tx
 
@@ -62,6 +63,20 @@ def finish(tx: Tx, server_id: str, request_id: str, now: float, error: str = "")
             "details": error[:255] or None,
         },
     )
+
+
+def note(tx: Tx, cloud: Cloud, row: Any, name: str, event_name: str, reason: str, *, failed: bool) -> None:
+    """Log what happened to a server without being asked for, in its owner's name; `reason` is the event's details."""
+    now = cloud.world.now()
+    made = tx.execute(action.insert(), {
+        "server_id": row.id, "action": name, "request_id": f"req-{cloud.world.uuid()}", "user_id": row.user_id,
+        "project_id": row.project_id, "started": now, "updated": now, "finished": now,
+        "message": "Error" if failed else None,
+    })
+    tx.execute(event.insert(), {
+        "action_id": new_key(made), "event": event_name, "host": row.host, "started": now, "finished": now,
+        "result": "Error" if failed else "Success", "details": reason[:255], "traceback": reason if failed else None,
+    })
 
 
 _ACTION = View(

@@ -56,11 +56,11 @@ def heartbeat(tx: Tx, cloud: Cloud, node_name: str, facts: HypervisorFacts | Non
     tx.execute(_SEEN, {"n": node_name, "now": cloud.world.now()})
 
 
-def guest_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> None:
-    """A guest's power changed by itself; only the node that has the guest is believed."""
+def guest_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
+    """A guest's power changed by itself; only the node that has the guest is believed. True: tell it again later."""
     from pileus.compute import servers
 
-    servers.power_changed(tx, cloud, report)
+    return servers.power_changed(tx, cloud, report)
 
 
 def by_name(tx: Tx, node_name: str) -> sa.Row[Any] | None:

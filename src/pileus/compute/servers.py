@@ -105,11 +105,11 @@ def host_statuses(tx: Tx, now: float) -> dict[str, str]:
     return found
 
 
-def power_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> None:
-    """A guest changed by itself."""
+def power_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
+    """A guest changed by itself. True: tell it again later."""
     from pileus.compute import power
 
-    power.changed(tx, cloud, report)
+    return power.changed(tx, cloud, report)
 
 
 # -- views

@@ -1,13 +1,17 @@
 """The node agent: does its node's tasks, keeps its network as it shall be, and says that it lives.
 
 It holds no database and no state of its own: tasks come again after a restart, guests are adopted by the hypervisor
-driver, and the network is told whole. Tasks of one server run one at a time, in order.
+driver, and the network is told whole. Tasks of one server run one at a time, in order; one that is not done by its
+deadline is broken off, and so is one whose server is to be destroyed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import shutil
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ from pileus.web import log
 _LOG = logging.getLogger("pileus.node")
 _HEARTBEAT = 10.0
 _AT_ONCE = 8
+_TELL_AGAIN = (0.5, 2.0, 8.0)  # seconds between attempts to tell a result
 
 
 class Agent:
@@ -43,6 +48,8 @@ class Agent:
         self.scratch = scratch  # a folder for files on their way
         self.report = NetworkReport(revision=0)
         self._queues: dict[str, deque[Task]] = {}
+        self._doing: dict[str, tuple[Task, asyncio.Task[TaskResult]]] = {}
+        self._changed: dict[str, str] = {}  # guests that changed by themselves, until a controller surely knows
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
         self._network_wanted = 0
@@ -55,6 +62,8 @@ class Agent:
         """Start the drivers, register, and work until cancelled."""
         await self.hypervisor.start(self._guest_changed)
         try:
+            # Only now is it sure that no other agent works here.
+            await asyncio.to_thread(shutil.rmtree, self.scratch, ignore_errors=True)
             await self.network.start()
             await self.link.register(await self.hypervisor.facts())
             self.ready.set()
@@ -76,6 +85,7 @@ class Agent:
             queue = self._queues.get(task.resource)
             if queue is not None:
                 queue.append(task)
+                self._overtake(task)
                 continue
             self._queues[task.resource] = deque([task])
             worker = asyncio.create_task(self._work(task.resource))
@@ -88,11 +98,49 @@ class Agent:
             while queue:
                 task = queue[0]
                 async with self._room:
-                    result = await self.perform(task)
-                await self.link.finish(result)
+                    result = await self._in_time(task)
+                await self._tell(result)
                 queue.popleft()
         finally:
             del self._queues[resource]
+        with contextlib.suppress(Exception):  # the next heartbeat tells again
+            await self._tell_changed(resource.partition(":")[2])
+
+    def _overtake(self, task: Task) -> None:
+        """What is done to a server ends when the server is to be destroyed."""
+        before, doing = self._doing.get(task.resource, (None, None))
+        if task.kind == "server.destroy" and doing is not None and before and before.kind != task.kind:
+            doing.cancel()
+
+    async def _in_time(self, task: Task) -> TaskResult:
+        """Do one task, until its deadline passes or something overtakes it."""
+        doing = asyncio.create_task(self.perform(task))
+        self._doing[task.resource] = task, doing
+        left = None if task.deadline is None else max(0.0, task.deadline - time.time())
+        try:
+            done, _ = await asyncio.wait([doing], timeout=left)
+            if not done:
+                doing.cancel()
+                await asyncio.wait([doing])
+        finally:
+            doing.cancel()
+            del self._doing[task.resource]
+        if doing.cancelled():
+            late = task.deadline is not None and time.time() >= task.deadline
+            why = "it was not done by its deadline" if late else "the server is to be destroyed"
+            return TaskResult(task_id=task.id, node=task.node, ok=False, error=f"{task.kind} was broken off: {why}")
+        return doing.result()
+
+    async def _tell(self, result: TaskResult) -> None:
+        """Tell a task's end; one that no controller takes is left to its deadline, so that the next task can run."""
+        for pause in (*_TELL_AGAIN, None):
+            try:
+                return await self.link.finish(result)
+            except Exception:
+                _LOG.exception("the result of task %s was not taken", result.task_id)
+                if pause is not None:
+                    await asyncio.sleep(pause)
+        return None
 
     async def perform(self, task: Task) -> TaskResult:
         """Do one task; whatever goes wrong is in the result."""
@@ -123,13 +171,30 @@ class Agent:
         raise NodeFault(f"nodes cannot answer '{question}'")
 
     async def _guest_changed(self, server_id: str, power: str) -> None:
-        await self.link.guest_changed(GuestReport(node=self.link.node, server_id=server_id, power=power))
+        self._changed[server_id] = power
+        if f"server:{server_id}" in self._queues:
+            return  # while something is done to the server a report does not count: it is made after that
+        await self._tell_changed(server_id)
+
+    async def _tell_changed(self, server_id: str) -> None:
+        """Report a guest that changed by itself, as it is now. It is forgotten once the report was taken."""
+        before = self._changed.get(server_id)
+        if before is None:
+            return
+        with contextlib.suppress(GuestGone):
+            power = (await self.hypervisor.guest(server_id)).power
+            if await self.link.guest_changed(GuestReport(node=self.link.node, server_id=server_id, power=power)):
+                return  # something is done to the server: again later
+        if self._changed.get(server_id) == before:
+            del self._changed[server_id]
 
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(_HEARTBEAT)
             try:
                 await self.link.heartbeat(await self.hypervisor.facts())
+                for server_id in list(self._changed):
+                    await self._tell_changed(server_id)
             except Exception:
                 _LOG.exception("heartbeat failed; the next one is due in %s s", _HEARTBEAT)
 
