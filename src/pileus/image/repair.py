@@ -24,8 +24,8 @@ def at_start(tx: Tx, cloud: Cloud) -> None:
     """This controller has just begun, so that no transfer of its own goes on: put their images back at once."""
     _put_back(tx, cloud, image.c.transfer_host == host())
     if not tx.scalar(sa.select(sa.func.count()).select_from(image).where(image.c.transfer != "")):
-        for path in store.folder(cloud, "incoming").iterdir():
-            path.unlink(missing_ok=True)
+        # No bytes come in anywhere, so that no file waits for its image: what no image has was left by a kill.
+        _delete_orphans(tx, cloud, time.time() + 1)
 
 
 def expired(tx: Tx, cloud: Cloud) -> None:
@@ -47,7 +47,10 @@ def _put_back(tx: Tx, cloud: Cloud, which: sa.ColumnElement[bool]) -> None:
 
 def orphans(tx: Tx, cloud: Cloud) -> None:
     """Delete files that no image has (any more). Young ones are left alone: their image may be about to be."""
-    old = time.time() - _YOUNG
+    _delete_orphans(tx, cloud, time.time() - _YOUNG)
+
+
+def _delete_orphans(tx: Tx, cloud: Cloud, old: float) -> None:
     there = {
         name: [p for p in store.folder(cloud, name).iterdir() if p.is_file() and p.stat().st_mtime < old]
         for name in ("", "staged", "incoming")
