@@ -6,6 +6,7 @@ first gap is found by counting halves, which is exact and takes 16 statements fo
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -76,6 +77,12 @@ def spelled(text: str) -> str:
     except ValueError:
         raise invalid(f"'{text}' is not a valid IP address or CIDR.") from None
     return text if _USUAL.match(text) else str(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def without_host_bits(text: str) -> str:
+    """An address or CIDR that was checked when it came, as a node is told it: 10.1.2.3/16 is 10.1.0.0/16."""
+    return str(ipaddress.ip_network(text, strict=False)) if "/" in text else text
 
 
 def eui64(cidr: str, mac: str) -> str:

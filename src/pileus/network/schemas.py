@@ -43,8 +43,8 @@ def single(name: str, kind: Any) -> Any:
 class Owned(Body, kw_only=True):
     """A new resource; an administrator may name another project than the token's."""
 
-    project_id: LongId | UnsetType = UNSET
-    tenant_id: LongId | UnsetType = UNSET
+    project_id: Short | UnsetType = UNSET
+    tenant_id: Short | UnsetType = UNSET
     description: Text | None = ""
 
 
@@ -328,14 +328,14 @@ class RbacNew(Owned, kw_only=True):
     object_type: Literal["network"]
     object_id: LongId
     action: Literal["access_as_shared", "access_as_external"]
-    target_tenant: LongId | UnsetType = UNSET
-    target_project: LongId | UnsetType = UNSET
+    target_tenant: Short | UnsetType = UNSET
+    target_project: Short | UnsetType = UNSET
     description: None = None  # rbac policies have none
 
 
 class RbacChange(Body, kw_only=True):
-    target_tenant: LongId | UnsetType = UNSET
-    target_project: LongId | UnsetType = UNSET
+    target_tenant: Short | UnsetType = UNSET
+    target_project: Short | UnsetType = UNSET
 
 
 class TagsBody(Body, kw_only=True):

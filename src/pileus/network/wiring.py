@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.db.locks import read_revision
-from pileus.network import agents, fixed_ips, ports, touch, wiring_groups
+from pileus.network import agents, fixed_ips, port_rows, ports, touch, wiring_groups
+from pileus.network.addresses import without_host_bits
 from pileus.network.networks import subnets_of
 from pileus.network.ports import PortInfo
 from pileus.network.tables import allocation, fault, floating_ip, network, port, router
@@ -68,14 +69,18 @@ def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
     routers = tx.all(_ROUTERS, {"n": node})
     router_ports = tx.all(_ROUTER_PORTS, {"n": node})
     wanted = {p.network_id for p in (*guests, *router_ports)} | set(tx.scalars(_SERVED, {"n": node}))
+    carried = tx.all(sa.select(network).where(network.c.id.in_(wanted)).order_by(network.c.id))
+    down = {row.id for row in carried if not row.admin_state_up}
     subnets = subnets_of(tx, wanted)
     by_id = {row.id: row for rows in subnets.values() for row in rows}
     members = _members(tx, wanted, fake)
     held = fixed_ips.of(tx, [row.id for rows in members.values() for row in rows])
     return NodeNetwork(
         revision=revision,
-        networks=_networks(tx, cloud, node, wanted, subnets, members, held),
-        ports=tuple(_port(row, held.get(row.id, []), groups) for row, groups in _with_groups(tx, guests)),
+        networks=tuple(
+            _network(cloud, row, node, subnets.get(row.id, []), members.get(row.id, []), held) for row in carried
+        ),
+        ports=tuple(_port(row, held.get(row.id, []), groups, down) for row, groups in _with_groups(tx, guests)),
         security_groups=wiring_groups.states(tx, [row.id for row in guests]),
         routers=_routers(tx, node, routers, router_ports, held, by_id),
     )
@@ -95,20 +100,8 @@ def _members(tx: Tx, network_ids: set[str], fake: bool) -> dict[str, list[Row[An
 
 
 def _with_groups(tx: Tx, guests: Sequence[Row[Any]]) -> list[tuple[Row[Any], list[str]]]:
-    from pileus.network.port_rows import groups_of
-
-    groups = groups_of(tx, [row.id for row in guests])
+    groups = port_rows.groups_of(tx, [row.id for row in guests])
     return [(row, groups.get(row.id, [])) for row in guests]
-
-
-def _networks(
-    tx: Tx, cloud: Cloud, node: str, wanted: set[str], subnets: dict[str, list[Row[Any]]],
-    members: dict[str, list[Row[Any]]], held: Allocations,
-) -> tuple[NetworkState, ...]:
-    rows = tx.all(sa.select(network).where(network.c.id.in_(wanted)).order_by(network.c.id))
-    return tuple(
-        _network(cloud, row, node, subnets.get(row.id, []), members.get(row.id, []), held) for row in rows
-    )
 
 
 def _network(
@@ -130,7 +123,8 @@ def _subnet(row: Row[Any], dhcp_ip: str | None) -> SubnetState:
     return SubnetState(
         id=row.id, cidr=row.cidr, ip_version=row.ip_version, gateway_ip=row.gateway_ip, enable_dhcp=row.enable_dhcp,
         dhcp_ip=dhcp_ip, dns_nameservers=tuple(row.dns_nameservers),
-        host_routes=tuple((d, n) for d, n in row.host_routes), ipv6_address_mode=row.ipv6_address_mode,
+        host_routes=tuple((without_host_bits(d), n) for d, n in row.host_routes),
+        ipv6_address_mode=row.ipv6_address_mode,
         ipv6_ra_mode=row.ipv6_ra_mode,
     )
 
@@ -142,11 +136,13 @@ def _host(row: Row[Any], addresses: Sequence[Row[Any]]) -> HostEntry:
     return HostEntry(port_id=row.id, mac=row.mac, ips=ips, hostname=name, dhcp_options=options)
 
 
-def _port(row: Row[Any], addresses: Sequence[Row[Any]], groups: Sequence[str]) -> PortState:
+def _port(row: Row[Any], addresses: Sequence[Row[Any]], groups: Sequence[str], down: set[str]) -> PortState:
+    """A guest's port; one of a network that is administratively down carries nothing either."""
     return PortState(
         id=row.id, network_id=row.network_id, mac=row.mac, ips=tuple(a.ip for a in addresses),
-        admin_state_up=row.admin_state_up, port_security=row.port_security_enabled,
-        allowed_pairs=tuple((mac, ip) for ip, mac in row.allowed_pairs), security_groups=tuple(groups),
+        admin_state_up=row.admin_state_up and row.network_id not in down, port_security=row.port_security_enabled,
+        allowed_pairs=tuple((mac, without_host_bits(ip)) for ip, mac in row.allowed_pairs),
+        security_groups=tuple(groups),
         server_id=row.device_id or None,
     )
 
@@ -225,7 +221,12 @@ def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
 def _serve(tx: Tx, node: str, revision: int, broken: set[str]) -> None:
     """Ports of routers and DHCP that the node was told of."""
     mine = sa.and_(port.c.host == node, port.c.device_owner.like(_SERVICE))
-    used = sa.or_(port.c.device_owner.in_(_ROUTER_OWNERS), port.c.network_id.in_(_SERVED))
+    routed = _user.select().with_only_columns(_user.c.network_id).where(
+        _user.c.host == node, _user.c.device_owner.in_(_ROUTER_OWNERS)
+    )
+    used = sa.or_(
+        port.c.device_owner.in_(_ROUTER_OWNERS), port.c.network_id.in_(_SERVED), port.c.network_id.in_(routed)
+    )
     waiting = tx.all(sa.select(port.c.id, port.c.network_id, port.c.device_id).where(
         mine, used, port.c.status != "ACTIVE", port.c.change <= revision
     ), {"n": node})

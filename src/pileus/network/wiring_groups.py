@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
+from pileus.network import views
+from pileus.network.addresses import without_host_bits
 from pileus.network.tables import allocation, port, port_group, security_group, security_group_rule
 from pileus.node.contract import RuleState, SecurityGroupState
 
@@ -49,7 +51,7 @@ def _rule(row: Row[Any]) -> RuleState:
     icmp6 = row.ethertype == "IPv6" and row.protocol in ("icmp", "icmpv6", "1", "58")
     return RuleState(
         id=row.id, direction=row.direction, ethertype=row.ethertype, protocol="ipv6-icmp" if icmp6 else row.protocol,
-        port_min=row.port_range_min, port_max=row.port_range_max, remote_cidr=row.remote_ip_prefix,
+        port_min=row.port_range_min, port_max=row.port_range_max, remote_cidr=views.normalized(row.remote_ip_prefix),
         remote_group=row.remote_group_id,
     )
 
@@ -70,5 +72,5 @@ def _members(tx: Tx, groups: Iterable[str]) -> dict[str, set[str]]:
         .where(port_group.c.group_id.in_(wanted), sa.func.length(port.c.allowed_pairs) > 2)
     )
     for row in tx.all(paired):
-        found.setdefault(row.group_id, set()).update(ip for ip, _ in row.allowed_pairs)
+        found.setdefault(row.group_id, set()).update(without_host_bits(ip) for ip, _ in row.allowed_pairs)
     return found

@@ -14,6 +14,7 @@ from pileus.db.engine import Tx
 from pileus.network import networks, ports, subnets, wiring
 from pileus.network.ports import PortInfo
 from pileus.network.schemas import NetworkNew, SubnetNew
+from pileus.network.tables import network, security_group_rule
 from pileus.node.contract import NetworkReport, NodeNetwork
 from pileus.settings import Settings
 
@@ -63,12 +64,12 @@ def test_a_guests_network_comes_with_all_its_hosts_and_dhcp(cloud: Cloud) -> Non
     here, there = cloud.db.run_sync(work)
     state = _state(cloud)
     assert [p.id for p in state.ports] == [here.id]
-    network = state.networks[0]
-    assert (network.kind, network.mtu) == ("vxlan", 1450)
-    assert {h.port_id for h in network.hosts} == {here.id, there.id}
-    assert network.dhcp_port is not None
-    assert {s.dhcp_ip for s in network.subnets} == set(network.dhcp_port.ips)
-    assert network.hosts[0].hostname == "web"
+    carried = state.networks[0]
+    assert (carried.kind, carried.mtu) == ("vxlan", 1450)
+    assert {h.port_id for h in carried.hosts} == {here.id, there.id}
+    assert carried.dhcp_port is not None
+    assert {s.dhcp_ip for s in carried.subnets} == set(carried.dhcp_port.ips)
+    assert carried.hosts[0].hostname == "web"
     group = state.security_groups[0]
     assert set(group.members) == {ip for p in (here, there) for _, ip in p.fixed_ips}
     assert {r.direction for r in group.rules} == {"ingress", "egress"}
@@ -96,6 +97,26 @@ def test_a_port_is_active_when_its_node_has_wired_it(cloud: Cloud) -> None:
     assert status() == "ACTIVE"
     report("n1", errors={port.network_id: "no bridge"})
     assert status() == "DOWN"
+
+
+def test_ports_of_a_network_that_is_down_carry_nothing(cloud: Cloud) -> None:
+    port = cloud.db.run_sync(lambda tx: _guest(tx, cloud, _network(tx, cloud, "10.0.0.0/24")))
+    assert _state(cloud).ports[0].admin_state_up is True
+    down = network.update().where(network.c.id == port.network_id).values(admin_state_up=False)
+    cloud.db.run_sync(lambda tx: tx.execute(down))
+    assert _state(cloud).ports[0].admin_state_up is False
+
+
+def test_nodes_are_told_cidrs_without_host_bits(cloud: Cloud) -> None:
+    port = cloud.db.run_sync(lambda tx: _guest(tx, cloud, _network(tx, cloud, "10.0.0.0/24")))
+    group = port.security_group_ids[0]
+    rule = security_group_rule.update().where(
+        security_group_rule.c.security_group_id == group, security_group_rule.c.direction == "egress",
+        security_group_rule.c.ethertype == "IPv4",
+    ).values(remote_ip_prefix="10.1.2.3/16")
+    cloud.db.run_sync(lambda tx: tx.execute(rule))
+    told = _state(cloud).security_groups[0].rules
+    assert {r.remote_cidr for r in told} == {None, "10.1.0.0/16"}
 
 
 def test_nodes_of_a_network_are_woken_by_its_changes(cloud: Cloud) -> None:
