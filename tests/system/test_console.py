@@ -48,7 +48,7 @@ def server(cloud: RunningCloud) -> str:
     made = cloud.ask("POST", "/compute/v2.1/servers", {"server": body}, headers=headers)
     server: str = made.json()["server"]["id"]
     cloud.wait(server, "ACTIVE")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while "login:" not in console_log(cloud, server):
         assert time.monotonic() < until, console_log(cloud, server)
         time.sleep(0.3)
