@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from pileus.cli import running
 from pileus.cli.main import read_settings, settings_arguments
@@ -17,11 +18,15 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0: all agrees; 1: something does not."""
-    from pileus.doctor.judge import settled
+    """0: all agrees; 1: something does not; 3: there is no cloud to judge."""
+    from pileus.doctor.judge import NoCloud, settled
 
     settings = running.as_started(read_settings(options))
-    found = settled(settings, options.wait)
+    try:
+        found = settled(settings, options.wait)
+    except NoCloud as error:
+        print(f"pileus doctor: {error}", file=sys.stderr)
+        return 3
     if options.json:
         print(json.dumps([{"check": f.check, "thing": f.thing, "wrong": f.wrong} for f in found]))
     else:

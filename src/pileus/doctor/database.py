@@ -1,23 +1,29 @@
-"""What the database says of itself: servers, tasks, allocations, ports."""
+"""What the database says of itself: servers, tasks, allocations, images."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 
 from pileus.compute import tables as compute
 from pileus.doctor.findings import Finding
-from pileus.network import tables as network
+from pileus.image import tables as image
+from pileus.node.contract import ServerTask
 from pileus.placement import tables as placement
 from pileus.work.tables import task
 
 if TYPE_CHECKING:
     from pileus.db.engine import Tx
 
-TRANSIENT = ("building", "resized")
-"""vm_states that are not an end; `resized` is one that waits for the user, and is fine."""
+OPEN = ("pending", "running")
+LATE = 30.0
+"""Seconds past its deadline after which an open task is wrong: the job that ends it runs every 5 s."""
+_HOSTLESS = ("building", "error", "shelved_offloaded")
+_MOVING = ("saving", "uploading", "importing")
 
 
 def servers(tx: Tx) -> list[Any]:
@@ -25,16 +31,39 @@ def servers(tx: Tx) -> list[Any]:
     return list(tx.all(sa.select(compute.server).where(compute.server.c.deleted.is_(False))))
 
 
-def unsettled(tx: Tx) -> list[Finding]:
+def open_tasks(tx: Tx) -> list[Any]:
+    """Rows of the tasks that have not ended."""
+    return list(tx.all(sa.select(task).where(task.c.state.in_(OPEN))))
+
+
+def unsettled(tx: Tx) -> Iterator[Finding]:
     """What is still being done: it is not wrong yet, and a judgement has to wait for it."""
-    found = [
-        Finding("unsettled", f"server {row.id}", f"{row.vm_state}, task_state {row.task_state}")
-        for row in servers(tx)
-        if row.task_state is not None or row.vm_state == "building"
-    ]
-    for row in tx.all(sa.select(task).where(task.c.state.in_(("pending", "running")))):
-        found.append(Finding("unsettled", f"task {row.kind} of {row.resource}", f"{row.state}, attempt {row.attempt}"))
-    return found
+    for row in servers(tx):
+        if row.task_state is not None or row.vm_state == "building":
+            yield Finding("unsettled", f"server {row.id}", f"{row.vm_state}, task_state {row.task_state}")
+    for row in open_tasks(tx):
+        yield Finding("unsettled", f"task {row.kind} of {row.resource}", f"{row.state}, attempt {row.attempt}")
+    for row in tx.all(sa.select(image.image).where(image.image.c.status.in_(_MOVING), image.image.c.transfer != "")):
+        yield Finding("unsettled", f"image {row.id}", f"{row.status}, its bytes come in")
+
+
+def tasks(tx: Tx) -> Iterator[Finding]:
+    """No task is open long past its deadline."""
+    now = time.time()
+    for row in open_tasks(tx):
+        if row.deadline is not None and row.deadline + LATE < now:
+            yield Finding("tasks", f"task {row.kind} of {row.resource}",
+                          f"is open {now - row.deadline:.0f} s past its deadline; does the cloud run?")
+
+
+def states(tx: Tx) -> Iterator[Finding]:
+    """Each server is on a node unless it needs none, and what goes on with it has a task."""
+    busy = {row.resource for row in open_tasks(tx)}
+    for row in servers(tx):
+        if row.host is None and row.vm_state not in _HOSTLESS:
+            yield Finding("servers", f"server {row.id}", f"is {row.vm_state} on no node")
+        if row.task_state is not None and f"server:{row.id}" not in busy:
+            yield Finding("servers", f"server {row.id}", f"has task_state {row.task_state}, and no task is left")
 
 
 def allocations(tx: Tx) -> Iterator[Finding]:
@@ -63,20 +92,35 @@ def allocations(tx: Tx) -> Iterator[Finding]:
                           f"counts {row.used} used, its allocations sum to {used}")
 
 
-def ports(tx: Tx) -> Iterator[Finding]:
-    """Each compute port belongs to a living server and is bound to its host; each address has its port."""
-    alive = {row.id: row for row in servers(tx)}
-    table = network.port
-    for row in tx.all(sa.select(table).where(table.c.device_owner.like("compute:%"))):
-        server = alive.get(row.device_id)
-        if server is None:
-            yield Finding("ports", f"port {row.id}", f"belongs to server {row.device_id}, which is not there")
-        elif server.host and row.host != server.host:
-            yield Finding("ports", f"port {row.id}", f"is bound to '{row.host}', its server is on {server.host}")
-    own = {port for server in alive.values() for port in server.own_ports}
-    there = set(tx.scalars(sa.select(table.c.id)))
-    for port in own - there:
-        yield Finding("ports", f"port {port}", "is a server's own, and is not there")
-    lost = sa.select(network.allocation.c.ip).where(~network.allocation.c.port_id.in_(sa.select(table.c.id)))
-    for address in tx.scalars(lost):
-        yield Finding("ports", f"address {address}", "is taken by a port that is not there")
+def images(tx: Tx, files: dict[str, int], staged: frozenset[str]) -> Iterator[Finding]:
+    """Images and the files of this host's store agree, and who waits for a snapshot waits for a task."""
+    rows = {row.id: row for row in tx.all(sa.select(image.image))}
+    for name in files.keys() - rows.keys():
+        yield Finding("images", f"file {name}", "belongs to no image")
+    for name in staged - rows.keys():
+        yield Finding("images", f"staged file {name}", "belongs to no image")
+    for image_id, row in rows.items():
+        if row.status in ("active", "deactivated") and row.size is not None and files.get(image_id) != row.size:
+            yield Finding("images", f"image {image_id}", f"has {row.size} bytes, its file {files.get(image_id)}")
+        if row.status in _MOVING[:1] and not row.transfer:
+            yield Finding("images", f"image {image_id}", f"is {row.status}, and nobody sends its bytes")
+    coming = {
+        msgspec.json.decode(row.arguments, type=ServerTask).image_id
+        for row in open_tasks(tx) if row.kind == "server.snapshot"
+    }
+    of_servers = sa.select(image.image_property.c.image_id).where(
+        image.image_property.c.name == "image_location", image.image_property.c.value == "snapshot"
+    )
+    for image_id in set(tx.scalars(of_servers)) - coming:
+        if image_id in rows and rows[image_id].status == "queued":
+            yield Finding("images", f"image {image_id}", "waits for a snapshot that nobody makes")
+
+
+def cache(tx: Tx, nodes: tuple[str, ...], with_files: set[str], cached: dict[str, int]) -> Iterator[Finding]:
+    """What a guest's disk stands on is in the cache, whole. `with_files`: the servers that have a guest here."""
+    for row in servers(tx):
+        if row.image and row.host in nodes and row.id in with_files and row.vm_state != "building":
+            name, size = row.image["sha512"], row.image["size"]
+            if cached.get(name) != size:
+                yield Finding("cache", f"server {row.id}", f"stands on image {row.image['id']} of {size} bytes, of "
+                              f"which the cache has {cached.get(name, 0)}")

@@ -1,4 +1,4 @@
-"""What the judge finds."""
+"""What the judge sees of a host, and what it finds."""
 
 from __future__ import annotations
 
@@ -23,3 +23,25 @@ class Guest(msgspec.Struct, frozen=True):
     running: bool
     processes: int = 1
     power: str = ""
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """The network that a host carries, by whole ids (by device names where a device does not tell its id)."""
+
+    networks: frozenset[str] = frozenset()
+    routers: frozenset[str] = frozenset()
+    taps: frozenset[str] = frozenset()
+    addresses: dict[str, frozenset[str]] = {}  # of each router
+    dhcp: dict[str, int] = {}  # processes by the namespace that they serve; 0: one that serves a lost namespace
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """All that this host shows of its nodes. `carried` is None where the network is not real."""
+
+    nodes: tuple[str, ...]
+    guests: dict[str, Guest]
+    carried: Carried | None
+    prefix: str = ""  # of the namespaces
+    images: dict[str, int]  # bytes by name
+    staged: frozenset[str] = frozenset()
+    cache: dict[str, int] | None = None  # bytes by sha512; None where guests have no disks

@@ -1,17 +1,44 @@
-"""What the host shows: guests, namespaces, taps, image files. Reads only, and needs no running agent."""
+"""What the host shows: guests, namespaces, taps, DHCP servers, files. Reads only, and needs no running agent."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from pileus.doctor.findings import Guest
-from pileus.node.assemble import make_offline, node_names
+from pileus.doctor.findings import Carried, Guest, Host
+from pileus.node.assemble import net_settings, node_names
 from pileus.settings import Settings
 
+_PROCESSES = Path("/proc")
 
-def guests(settings: Settings) -> dict[str, Guest]:
-    """Every guest of this host's nodes by server id: those with files, and those with a process."""
-    return _fake(settings) if settings.hypervisor == "fake" else _qemu(settings)
+
+def look(settings: Settings) -> Host:
+    """Everything of this host that is judged."""
+    nodes = tuple(node_names(settings))
+    fake = settings.hypervisor == "fake"
+    commands = list(_commands())
+    return Host(
+        nodes=nodes,
+        guests=_fake(settings) if fake else _qemu(settings, nodes[0], commands),
+        carried=None if fake else _network(settings, commands),
+        prefix=settings.namespace_prefix,
+        images=_sizes(settings.state / "images"),
+        staged=frozenset(_sizes(settings.state / "images" / "staged")),
+        cache=None if fake else _sizes(settings.state / "cache"),
+    )
+
+
+def _commands() -> Iterator[tuple[int, list[str]]]:
+    """Pid and command line of every process."""
+    for name in os.listdir(_PROCESSES):
+        if name.isdigit():
+            try:
+                raw = (_PROCESSES / name / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if raw:
+                yield int(name), raw.decode(errors="surrogateescape").split("\0")[:-1]
 
 
 def _fake(settings: Settings) -> dict[str, Guest]:
@@ -26,35 +53,74 @@ def _fake(settings: Settings) -> dict[str, Guest]:
     return found
 
 
-def _qemu(settings: Settings) -> dict[str, Guest]:
-    from pileus.node.hypervisor.qemu.process import arguments
-
-    node = node_names(settings)[0]
+def _qemu(settings: Settings, node: str, commands: list[tuple[int, list[str]]]) -> dict[str, Guest]:
+    """Guests by server id: those with files, and those with a process."""
     folder = settings.state / "instances"
     counts = {path.name: 0 for path in folder.iterdir()} if folder.is_dir() else {}
     marker = f"{folder}/"
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+    for _, words in commands:
+        if "qemu-system" not in words[0]:
             continue
-        words = arguments(int(entry.name))
-        if not words or "qemu-system" not in words[0]:
-            continue
-        text = " ".join(words)
-        if marker in text:
-            server = text.split(marker, 1)[1].split("/", 1)[0].split(",")[0]
+        named = {word.split(marker, 1)[1].split("/", 1)[0] for word in words if marker in word}
+        for server in named:
             counts[server] = counts.get(server, 0) + 1
     return {server: Guest(node, count > 0, count) for server, count in counts.items()}
 
 
-async def network(settings: Settings) -> dict[str, set[str]]:
-    """Ids of the networks, routers and ports that the host carries."""
-    if settings.hypervisor == "fake":
+def _network(settings: Settings, commands: list[tuple[int, list[str]]]) -> Carried:
+    from pileus.node.net import names, namespaces
+    from pileus.node.net.links import observe_devices, observe_layer3
+
+    network = net_settings(settings)
+    pattern = names.own_namespace(network.prefix)
+    networks, routers, taps = set(), set(), set()
+    addresses: dict[str, frozenset[str]] = {}
+    for namespace in namespaces.names():
+        match = pattern.fullmatch(namespace)
+        if match is None or not namespaces.exists(namespace):
+            continue
+        devices = observe_devices(namespace)
+        marker = devices.get("lo" if match[1] == "r" else names.SWITCH)
+        identity = (marker.alias if marker else "") or namespace
+        taps |= {device.alias or name for name, device in devices.items() if name.startswith("tap")}
+        if match[1] == "r":
+            routers.add(identity)
+            addresses[identity] = frozenset(text.split("/")[0] for _, text in observe_layer3(namespace).addresses)
+        else:
+            networks.add(identity)
+    return Carried(
+        networks=frozenset(networks), routers=frozenset(routers), taps=frozenset(taps), addresses=addresses,
+        dhcp=_dhcp(network.dhcp_dir, commands),
+    )
+
+
+def _dhcp(folder: Path, commands: list[tuple[int, list[str]]]) -> dict[str, int]:
+    """How many DHCP servers serve each namespace; those whose namespace is another one by now count as none."""
+    from pileus.node.net import namespaces
+
+    marker, found = f"--conf-file={folder}/", dict[str, int]()
+    for pid, words in commands:
+        named = next((word.removeprefix(marker) for word in words if word.startswith(marker)), None)
+        if named is None:
+            continue
+        namespace = named.split("/")[0]
+        try:
+            here = os.stat(f"/proc/{pid}/ns/net").st_ino == namespaces.identity(namespace)
+        except OSError:
+            continue
+        found[namespace] = found.get(namespace, 0) + here
+    return found
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file in a folder, by name."""
+    if not folder.is_dir():
         return {}
-    _, driver = make_offline(settings)
-    return await driver.inventory()
-
-
-def image_files(settings: Settings) -> dict[str, int]:
-    """Size in bytes of each stored image file, by name."""
-    folder = settings.state / "images"
-    return {p.name: p.stat().st_size for p in folder.iterdir() if p.is_file()} if folder.is_dir() else {}
+    found = {}
+    for entry in os.scandir(folder):
+        try:
+            if entry.is_file(follow_symlinks=False):
+                found[entry.name] = entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue
+    return found
