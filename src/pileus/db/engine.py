@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult, Engine, Row
 
+from pileus.db.prepared import Statements
+
 T = TypeVar("T")
 
 _ATTEMPTS = 8
@@ -47,11 +49,12 @@ class Retry(Exception):
 class Tx:
     """A transaction. Thin over SQLAlchemy's connection; statements are Core."""
 
-    __slots__ = ("_after", "conn", "memo", "write")
+    __slots__ = ("_after", "_prepared", "conn", "memo", "write")
 
-    def __init__(self, conn: Connection, write: bool) -> None:
+    def __init__(self, conn: Connection, write: bool, prepared: Statements | None = None) -> None:
         self.conn = conn
         self.write = write
+        self._prepared = prepared
         self.memo: dict[str, Any] = {}
         """What was read once and holds to the end of this transaction."""
         self._after: list[Callable[[], None]] = []
@@ -61,19 +64,27 @@ class Tx:
         statement: sa.Executable,
         parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> CursorResult[Any]:
+        if self._prepared is not None:
+            result: CursorResult[Any] = self._prepared.change(statement, parameters)
+            return result
         return self.conn.execute(statement, parameters)
 
     def first(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
+        if self._prepared is not None:
+            return self._prepared.first(statement, parameters)
         return self.conn.execute(statement, parameters).first()
 
     def all(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        if self._prepared is not None:
+            return self._prepared.all(statement, parameters)
         return self.conn.execute(statement, parameters).all()
 
     def scalar(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Any:
-        return self.conn.execute(statement, parameters).scalar()
+        row = self.first(statement, parameters)
+        return None if row is None else row[0]
 
     def scalars(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
-        return list(self.conn.execute(statement, parameters).scalars())
+        return [row[0] for row in self.all(statement, parameters)]
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once this transaction is durable; never if it is rolled back. Must not raise or block."""
@@ -121,6 +132,7 @@ class Database:
         if self.embedded:
             self._engine = _sqlite(self.url, synchronous)
             self._conn: Connection | None = None
+            self._prepared: Statements | None = None
             self._pool: ThreadPoolExecutor | None = None
         else:
             options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
@@ -147,7 +159,7 @@ class Database:
         with self._lock:
             if self._conn is not None:
                 self._conn.close()
-                self._conn = None
+                self._conn = self._prepared = None
             self._engine.dispose()
 
     async def run(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
@@ -199,12 +211,13 @@ class Database:
         # idea of the transaction begins at the first statement ever and does not end before `close`.
         if self._conn is None:
             self._conn = self._engine.connect()
+            self._prepared = Statements(self._conn)
         raw: Any = self._conn.connection.dbapi_connection
         if raw.in_transaction:
             raise RuntimeError(_NESTED)
         raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
-            tx = Tx(self._conn, write)
+            tx = Tx(self._conn, write, self._prepared)
             result = work(tx)
             raw.execute("COMMIT")
         except BaseException:
@@ -243,7 +256,8 @@ def _driver(url: str) -> sa.URL:
 
 def _sqlite(url: sa.URL, synchronous: str) -> Engine:
     engine = sa.create_engine(
-        url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False, "timeout": 30}
+        url, poolclass=sa.pool.StaticPool,
+        connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 1024},
     )
 
     @sa.event.listens_for(engine, "connect")
