@@ -12,6 +12,7 @@ import msgspec
 from pileus.compute import (
     backups,
     consoles,
+    crash_dumps,
     interfaces,
     lifecycle,
     memberships,
@@ -94,6 +95,9 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "os-resetState": (Action(_P + "os-admin-actions:reset_state", lifecycle.reset_state, body=s.ResetState),),
     "injectNetworkInfo": (Action(_P + "os-admin-actions:inject_network_info", lifecycle.inject_network_info),),
     "changePassword": (Action(_P + "os-admin-password", passwords.change, body=s.ChangePassword),),
+    "trigger_crash_dump": (
+        Action(_P + "servers:trigger_crash_dump", crash_dumps.trigger, body=type(None), since=(2, 17)),
+    ),
     "forceDelete": (Action(_P + "os-deferred-delete:force", lifecycle.force_delete),),
     "restore": (Action(_P + "os-deferred-delete:restore", lifecycle.restore),),
     "migrate": (Action(_P + "os-migrate-server:migrate", _no_host("migrate", "migrate")),),

@@ -76,11 +76,11 @@ _DETAIL = View(
     *_BRIEF, *_SUMS,
     Field("hypervisor_type", lambda item: item.facts.hypervisor_type),
     Field("hypervisor_version", lambda item: item.facts.hypervisor_version),
-    Field("host_ip", lambda item: None),
+    Field("host_ip", lambda item: item.facts.host_ip or None),
     Field("service", _service("seq"), until=(2, 52)), Field("service", _service("id"), since=(2, 53)),
     Field("cpu_info", lambda item: msgspec.json.encode(_cpu_info(item)).decode(), until=(2, 27)),
     Field("cpu_info", _cpu_info, since=(2, 28), until=_OLD),
-    Field("uptime", lambda item: None, since=(2, 88)),
+    Field("uptime", lambda item: None, since=(2, 88)),  # asked of the node by `hypervisor_uptime`
 )
 
 # -- handlers
@@ -197,10 +197,10 @@ def show(call: Call) -> dict[str, Any]:
     }
 
 
-def uptime(call: Call) -> None:
-    """GET /os-hypervisors/{hypervisor_id}/uptime up to 2.87. Nodes do not report it: 400."""
-    _one(call, call.params["hypervisor_id"])
-    raise BadRequest("Nodes do not report their uptime.")
+def brief(call: Call) -> dict[str, Any]:
+    """One hypervisor as the list shows it. Raises NotFound, BadRequest."""
+    found = _with_usage(call, [_one(call, call.params["hypervisor_id"])])
+    return _INDEX.render_all(found, call.version)[0]
 
 
 def search(call: Call) -> dict[str, Any]:

@@ -42,10 +42,15 @@ def begin(
 
 def check_up(call: Call, row: Any) -> None:
     """Raises Conflict when the server has no node, or one that is down: nothing could be done to its guest."""
-    found = nodes.by_name(call.tx, row.host) if row.host else None
+    check_host(call.tx, row, call.now)
+
+
+def check_host(tx: Tx, row: Any, now: float) -> None:
+    """The same, for those who have no transaction of a call."""
+    found = nodes.by_name(tx, row.host) if row.host else None
     if found is None:
         raise Conflict(f"Instance {row.id} is not on any host.")
-    if not nodes.is_up(found, call.now):
+    if not nodes.is_up(found, now):
         raise Conflict(f"Service is unavailable at this time: node {row.host} of instance {row.id} is down.")
 
 

@@ -60,6 +60,10 @@ SERVER_RULES: dict[str, str] = {
     "os_compute_api:os-server-password:show": _READER,
     "os_compute_api:os-server-password:clear": _MEMBER,
     "os_compute_api:os-admin-password": _MEMBER,
+    "os_compute_api:servers:trigger_crash_dump": _MEMBER,
+    **_rules("servers:migrations", _MANAGER, "index", "delete", "force_complete"),
+    **_rules("servers:migrations", _ADMIN, "show"),
+    "compute:server:topology:index": _READER,
 }
 
 RULES = {**SERVER_RULES, **REST_RULES}

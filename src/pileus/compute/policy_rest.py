@@ -45,6 +45,7 @@ REST_RULES: dict[str, str] = {
     "os_compute_api:os-availability-zone:detail": _ADMIN,
     **_rules("os-hosts", _ADMIN, "list", "show", "update", "start", "shutdown", "reboot"),
     "os_compute_api:os-migrations:index": _ADMIN,
+    **_rules("os-instance-usage-audit-log", _ADMIN, "list", "show"),
     "os_compute_api:os-server-external-events:create": "role:admin or role:service",
     # proxies of other services, up to 2.35
     **_rules("os-tenant-networks", _READER, "list", "show"),

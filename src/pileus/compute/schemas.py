@@ -236,6 +236,10 @@ class AddFloatingIp(Body):
     fixed_address: Annotated[str, Meta(max_length=45)] | None = None
 
 
+class ForceCompleteBody(Body):
+    force_complete: None
+
+
 class LiveMigrate(OpenBody):
     host: str | None = None
 

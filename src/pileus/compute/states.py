@@ -120,6 +120,8 @@ LEGAL = {
     "console": Legal(
         (ACTIVE, BUILDING, PAUSED, SUSPENDED, STOPPED, RESCUED, RESIZED, ERROR), None, launched=False, lock=False
     ),
+    "triggerCrashDump": Legal((ACTIVE, PAUSED, RESCUED, RESIZED, ERROR)),
+    "steerMigration": Legal(task=("migrating",), launched=False),
     "liveMigrate": Legal((ACTIVE, PAUSED)),
     "migrate": Legal((ACTIVE, STOPPED)),
     "evacuate": Legal((ACTIVE, STOPPED, ERROR), None),

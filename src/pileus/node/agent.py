@@ -156,7 +156,9 @@ class Agent:
         return TaskResult(task_id=task.id, node=task.node, ok=True, value=msgspec.Raw(msgspec.json.encode(done)))
 
     async def answer(self, question: str, arguments: dict[str, Any]) -> Any:
-        """What a controller asks of this node; changes nothing but a guest's password. Raises NodeFault, GuestGone."""
+        """What a controller asks of this node, or has done once and at once. Raises NodeFault, GuestGone."""
+        if question == "uptime":
+            return await self.hypervisor.uptime()
         server_id = arguments["server_id"]
         if question == "console_log":
             return await self.hypervisor.console_log(server_id, arguments.get("lines"))
@@ -168,6 +170,8 @@ class Agent:
             return await self.hypervisor.guest(server_id)
         if question == "set_password":
             return await self.hypervisor.set_password(server_id, arguments["user"], arguments["password"])
+        if question == "inject_nmi":
+            return await self.hypervisor.inject_nmi(server_id)
         raise NodeFault(f"nodes cannot answer '{question}'")
 
     async def _guest_changed(self, server_id: str, power: str) -> None:

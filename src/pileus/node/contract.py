@@ -111,6 +111,8 @@ class HypervisorFacts(Message, frozen=True, kw_only=True):
     cpu_model: str = ""
     cpu_features: tuple[str, ...] = ()
     traits: tuple[str, ...] = ()  # standard traits, for placement
+    host_ip: str = ""  # where the node is reached; empty: it has no network
+    moves: bool = False  # guests of other such nodes can be carried on here, disks and all
 
 
 class GuestGone(Exception):
@@ -168,6 +170,10 @@ class Hypervisor(Protocol):
         ...
 
     async def facts(self) -> HypervisorFacts: ...
+    async def uptime(self) -> str:
+        """How long the host has run and how busy it is, as the program `uptime` words it."""
+        ...
+
     async def guests(self) -> list[GuestState]: ...
     async def guest(self, server_id: str) -> GuestState: ...
     def images_in_use(self) -> set[str]:
@@ -220,6 +226,11 @@ class Hypervisor(Protocol):
         ...
 
     async def set_password(self, server_id: str, user: str, password: str) -> None: ...
+    async def inject_nmi(self, server_id: str) -> None:
+        """A non-maskable interrupt, on which guests that are set up so dump their memory. The one method that is not
+        idempotent: a second one may break the dump."""
+        ...
+
     async def diagnostics(self, server_id: str) -> dict[str, Any]: ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ V = "/compute/v2.1"
 SERVICES = V + "/os-services"
 HYPER = V + "/os-hypervisors"
 AGGREGATES = V + "/os-aggregates"
+AUDIT = V + "/os-instance_usage_audit_log"
 
 
 @pytest.fixture
@@ -307,6 +309,35 @@ def test_an_unknown_host_and_a_taken_name(admin: Client, aggregate: Any) -> None
     assert admin.post(path + "/action", {"add_host": {"host": "nowhere"}}).status_code == 404
     assert admin.post(AGGREGATES, {"aggregate": {"name": aggregate["name"]}}).status_code == 409
     assert admin.put(path, {"aggregate": {}}).status_code == 400
+
+
+# -- the usage audit
+
+
+def test_the_audit_counts_the_servers_of_the_month_before(cloud: Cloud, admin: Client, host: str) -> None:
+    def at(*day: int) -> float:
+        return datetime(*day, tzinfo=UTC).timestamp()  # type: ignore[misc,arg-type]
+
+    add_server(cloud, "p", host=host, launched=at(2019, 1, 1), terminated=at(2020, 2, 1, 0, 0, 1), deleted=True)
+    add_server(cloud, "p", host=host, launched=at(2020, 2, 29, 23, 59, 59), terminated=at(2021, 1, 1), deleted=True)
+    add_server(cloud, "p", host=host, launched=at(2019, 1, 1), terminated=at(2020, 1, 31), deleted=True)
+    add_server(cloud, "p", host=host, launched=at(2020, 3, 1))
+    found = admin.get(f"{AUDIT}/2020-03-31 12:00:00.5").json()["instance_usage_audit_log"]
+    assert (found["period_beginning"], found["period_ending"]) == ("2020-02-01 00:00:00", "2020-03-01 00:00:00")
+    assert found["log"][host]["instances"] == 2
+    assert found["num_hosts"] == found["num_hosts_done"] == len(found["log"])
+    now = admin.get(AUDIT).json()["instance_usage_audit_logs"]
+    assert set(now) == set(found)
+    assert now["log"][host]["instances"] == 1
+
+
+@pytest.mark.parametrize("before", ["never", "2020-13-01 00:00:00", "0001-01-01 00:00:00", "2020-01-01"])
+def test_the_audit_before_a_time_that_is_none(admin: Client, before: str) -> None:
+    assert admin.get(f"{AUDIT}/{before}").status_code == 400
+
+
+def test_the_audit_is_for_administrators(member: Person) -> None:
+    assert member.client.get(AUDIT).status_code == 403
 
 
 # -- hosts, usage, migrations, events

@@ -258,3 +258,49 @@ def test_server_groups_keep_servers_apart(guests: Servers) -> None:
     second = guests.ask(hints={"group": group}).json()["server"]["id"]
     assert "Anti-affinity" in guests.settled(second, "ERROR")["fault"]["message"]
     assert guests.ask(hints={"group": "11111111-1111-1111-1111-111111111111"}).status_code == 400
+
+
+def test_a_crash_dump_is_asked_of_the_guest(
+    guests: Servers, one: str, nodes: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (agent,) = nodes.agents.values()
+    refused = guests.act(one, "trigger_crash_dump", version="2.17")
+    assert refused.status_code == 409
+    assert "fake guest" in refused.text
+    assert guests.act(one, "trigger_crash_dump", version="2.16").status_code == 404
+    assert guests.act(one, "trigger_crash_dump", {}, version="2.17").status_code == 400
+    interrupted: list[str] = []
+
+    async def inject(server_id: str) -> None:
+        interrupted.append(server_id)
+
+    monkeypatch.setattr(agent.hypervisor, "inject_nmi", inject)
+    assert guests.act(one, "trigger_crash_dump", version="2.17").status_code == 202
+    assert interrupted == [one]
+    log = guests.client.get(f"{BASE}/{one}/os-instance-actions").json()["instanceActions"]
+    assert log[0]["action"] == "trigger_crash_dump"
+    assert log[0]["message"] is None
+
+
+def test_no_crash_dump_of_a_guest_that_is_off(guests: Servers, cloud: Cloud, one: str) -> None:
+    guests.act(one, "os-stop")
+    guests.settled(one, "SHUTOFF")
+    assert guests.act(one, "trigger_crash_dump").status_code == 409
+    guests.act(one, "os-start")
+    guests.settled(one, "ACTIVE")
+
+
+def test_nodes_tell_how_long_they_have_run(guests: Servers, nodes: LocalNodes) -> None:
+    client, base = guests.client, "/compute/v2.1/os-hypervisors"
+    (name,) = nodes.agents
+    old = next(h for h in client.get(base).json()["hypervisors"] if h["hypervisor_hostname"] == name)
+    found = client.get(f"{base}/{old['id']}/uptime").json()["hypervisor"]
+    assert {k: found[k] for k in old} == old
+    assert " up 0 min,  load average: " in found["uptime"]
+    detail = client.get(base + "/detail", version="2.88").json()["hypervisors"]
+    (item,) = [h for h in detail if h["hypervisor_hostname"] == name]
+    assert " up 0 min,  load average: " in item["uptime"]
+    assert item["host_ip"] == "127.0.0.1"
+    one = client.get(f"{base}/{item['id']}", version="2.88").json()["hypervisor"]
+    assert " up 0 min," in one["uptime"]
+    assert client.get(f"{base}/{item['id']}/uptime", version="2.88").status_code == 404

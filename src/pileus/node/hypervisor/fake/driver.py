@@ -21,6 +21,7 @@ from pileus.node.contract import (
     ServerSpec,
     VolumeSpec,
 )
+from pileus.node.hypervisor import uptime
 from pileus.node.hypervisor.fake import faults, qcow2
 from pileus.node.hypervisor.fake.journal import FakeGuest, Journal
 
@@ -56,6 +57,7 @@ class Fake:
         self._on_event: GuestEvent | None = None
         self._ends: dict[str, asyncio.TimerHandle] = {}
         self._telling: set[asyncio.Task[None]] = set()
+        self._since = time.monotonic()
 
     # ------------------------------------------------------------------------------------- the node
 
@@ -86,7 +88,13 @@ class Fake:
             memory_mib=self._settings.memory_mib,
             disk_gib=self._settings.disk_gib,
             traits=TRAITS,
+            host_ip="127.0.0.1",
+            moves=True,
         )
+
+    async def uptime(self) -> str:
+        """The agent's own: there is no host of its own behind a fake node."""
+        return uptime.text(time.time(), time.monotonic() - self._since)
 
     async def guests(self) -> list[GuestState]:
         return [_state(guest) for guest in self._journal.guests.values()]
@@ -285,6 +293,10 @@ class Fake:
     async def set_password(self, server_id: str, user: str, password: str) -> None:
         await self._suffer(self._find(server_id), "set_password")
         raise NodeFault("a fake guest has no users whose password could be set")
+
+    async def inject_nmi(self, server_id: str) -> None:
+        await self._suffer(self._find(server_id), "inject_nmi")
+        raise NodeFault("a fake guest has no processor that could be interrupted")
 
     async def diagnostics(self, server_id: str) -> dict[str, Any]:
         guest = self._find(server_id)

@@ -23,6 +23,7 @@ from pileus.node.contract import (
     TapSource,
     VolumeSpec,
 )
+from pileus.node.hypervisor import uptime
 from pileus.node.hypervisor.qemu import (
     adoption,
     console,
@@ -72,6 +73,9 @@ class Qemu:
     async def facts(self) -> HypervisorFacts:
         host = self._host
         return await asyncio.to_thread(facts.gather, host.version, host.accel, host.settings.state_dir)
+
+    async def uptime(self) -> str:
+        return await asyncio.to_thread(uptime.of_host)
 
     async def guests(self) -> list[GuestState]:
         known = list(self._guests.values())
@@ -346,6 +350,10 @@ class Qemu:
                 )
             guest.qmp()
             await guestagent.set_password(guest.files.agent, user, password)
+
+    async def inject_nmi(self, server_id: str) -> None:
+        async with self._locked(server_id) as guest:
+            await guest.qmp().execute("inject-nmi")
 
     async def diagnostics(self, server_id: str) -> dict[str, Any]:
         return await diagnostics.gather(self._find(server_id), self._host.version)

@@ -77,6 +77,16 @@ def _cpuinfo(name: str) -> str:
     return found.group(1) if found else ""
 
 
+def host_ip() -> str:
+    """The address from which this host reaches others; empty where it has no route. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address: any that is not local does
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
 def gather(hypervisor_version: int, accelerator: str, directory: Path) -> HypervisorFacts:
     """Everything that a node reports of itself. Blocks."""
     # Under TCG a guest does not have the host's processor: nothing is said of what it has.
@@ -93,4 +103,5 @@ def gather(hypervisor_version: int, accelerator: str, directory: Path) -> Hyperv
         cpu_model=_cpuinfo("model name"),
         cpu_features=features,
         traits=TRAITS,
+        host_ip=host_ip(),
     )
