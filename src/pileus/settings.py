@@ -104,6 +104,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reserved_memory: Annotated[int, _help("Memory in MiB kept from guests.", ge=0)] = 512
     novnc_dir: Annotated[str, _help("Where noVNC's files are (package novnc).")] = "/usr/share/novnc"
     availability_zone: Annotated[str, _help("Zone of nodes that no aggregate puts into another.")] = "nova"
+    purge_deleted_days: Annotated[
+        float,
+        _help("Days for which deleted servers are remembered: in lists, their logs and projects' usage; 0: for ever.",
+              ge=0),
+    ] = 30.0
     shutdown_timeout: Annotated[
         float, _help("Seconds a guest may take to shut down before its plug is pulled.", ge=0)
     ] = 60.0

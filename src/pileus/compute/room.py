@@ -5,6 +5,7 @@ from pileus.compute.backups import ROTATE, rotate
 from pileus.compute.bootstrap import bootstrap_rest
 from pileus.compute.faults import render
 from pileus.compute.policy import RULES
+from pileus.compute.purge import purge
 from pileus.compute.reconcile import reconcile
 from pileus.compute.results import RESULTS
 from pileus.compute.routes import ROUTES
@@ -15,10 +16,14 @@ from pileus.work.periodic import Periodic
 ROOM = Room(
     service=Service(
         name="compute", catalog_type="compute", catalog_path="/v2.1", routes=ROUTES, faults=render, rules=RULES,
-        microversions=MICROVERSIONS, classic_port=8774, description="Servers, flavors, keypairs and nodes",
+        microversions=MICROVERSIONS, unversioned=frozenset({"v2"}), classic_port=8774,
+        description="Servers, flavors, keypairs and nodes",
     ),
     bootstrap=bootstrap_rest,
     results=RESULTS,
     jobs={ROTATE: rotate},
-    periodic=(Periodic("compute.reconcile", 15.0, reconcile),),
+    periodic=(
+        Periodic("compute.reconcile", 15.0, reconcile),
+        Periodic("compute.purge", 300.0, purge),
+    ),
 )

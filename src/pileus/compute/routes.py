@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pileus.compute import (
@@ -18,11 +19,14 @@ from pileus.compute import (
     memberships,
     passwords,
     server_metadata,
+    server_migrations,
     servers,
     tags,
+    topology,
 )
 from pileus.compute import schemas as s
 from pileus.compute.routes_rest import REST_ROUTES
+from pileus.compute.versions import FLOOR
 from pileus.web.routes import AUTHENTICATED, PUBLIC, Handler, Route
 
 _SERVER = "/v2.1/servers/{server_id}"
@@ -71,10 +75,27 @@ SERVER_ROUTES: tuple[Route, ...] = (
     _of("GET", "/os-instance-actions/{request_id}", instance_actions.show),
     _of("POST", "/remote-consoles", consoles.remote, body=s.RemoteConsoleBody, since=(2, 6)),
     _of("GET", "/diagnostics", diagnostics.show),
+    _of("GET", "/topology", topology.show, since=(2, 78)),
+    _of("GET", "/migrations", server_migrations.index, since=(2, 23)),
+    _of("GET", "/migrations/{migration_id}", server_migrations.show, since=(2, 23)),
+    _of("DELETE", "/migrations/{migration_id}", server_migrations.abort, 202, since=(2, 24)),
+    _of("POST", "/migrations/{migration_id}/action", server_migrations.force_complete, 202, body=s.ForceCompleteBody,
+        since=(2, 22)),
     _of("GET", "/os-server-password", passwords.show),
     _of("DELETE", "/os-server-password", passwords.clear, 204),
     Route("GET", "/v2.1/os-console-auth-tokens/{token}", consoles.token_info, _P + "os-console-auth-tokens",
           since=(2, 31)),
 )
 
-ROUTES: tuple[Route, ...] = (*SERVER_ROUTES, *REST_ROUTES)
+
+
+def _as_v2(rows: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The rows of 2.1 once more below /v2, where no microversions are: what Nova's v2.0 is since Mitaka."""
+    return tuple(
+        dataclasses.replace(row, path="/v2" + row.path.removeprefix("/v2.1"))
+        for row in rows if row.path.startswith("/v2.1/") and row.since <= FLOOR <= row.until
+    )
+
+
+_VERSIONED = (*SERVER_ROUTES, *REST_ROUTES)
+ROUTES: tuple[Route, ...] = (*_VERSIONED, *_as_v2(_VERSIONED))

@@ -93,8 +93,7 @@ class App:
                                             f"{call.request_id}."), call)
         status = await self._send_reply(call, reply, send)
         took = world.monotonic() - started
-        self.cloud.metrics.requests.labels(service.name, call.method, f"{status // 100}xx").inc()
-        self.cloud.metrics.latency.labels(service.name).observe(took)
+        self.cloud.metrics.answered(service.name, call.method, status, took)
         _LOG.info(
             "%s /%s%s status=%d ms=%.1f user=%s project=%s from=%s", call.method, service.name, path, status,
             took * 1000, call.context.user_id or "-", call.context.project_id or "-", call.client,
@@ -167,7 +166,7 @@ class App:
         if call.service.name == "compute":
             headers["x-compute-request-id"] = call.request_id
         micro = call.service.microversions
-        if micro and call.version is not None:
+        if micro and call.version is not None and not call.service.is_unversioned(call.path):
             headers.update(micro.headers(call.version))
         head = call.method == "HEAD"
         if isinstance(reply, SendFile):
@@ -206,8 +205,8 @@ def _route(call: Call) -> Route:
     service = call.service
     parts = segments(call.path)
     found = find(service.tree, parts)
-    if service.microversions:
-        call.version = service.microversions.negotiate(call.headers)
+    if micro := service.microversions:
+        call.version = micro.lowest if service.is_unversioned(call.path) else micro.negotiate(call.headers)
     if found is None:
         raise NotFound(f"The resource could not be found: nothing is at {call.path} in {service.name}.")
     node, values = found

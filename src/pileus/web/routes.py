@@ -83,6 +83,8 @@ class Service:
     microversions: Microversions | None = None
     classic_port: int | None = None
     description: str = ""
+    unversioned: frozenset[str] = frozenset()
+    """First segments below which there are no microversions: requests are served as the lowest, whatever they ask."""
     tree: Node = field(default_factory=Node)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,10 @@ class Service:
     @property
     def prefix(self) -> str:
         return f"/{self.name}"
+
+    def is_unversioned(self, path: str) -> bool:
+        """Whether there are no microversions at a path."""
+        return path.lstrip("/").partition("/")[0] in self.unversioned
 
 
 def _insert(tree: Node, route: Route) -> None:
