@@ -34,12 +34,12 @@ class World:
 
 def iso_z(seconds: float) -> str:
     """`2026-01-31T12:00:00Z`: whole seconds, as compute, image and network print times."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def iso_micro(seconds: float, zone: str = "") -> str:
     """`2026-01-31T12:00:00.000000` with `zone` appended; identity wants "Z"."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + zone
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:26] + zone
 
 
 def parse_iso(text: str) -> float:

@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult
 
 _EXPANDING = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
-_MOST = 500  # an IN of more goes SQLAlchemy's way, so that few texts of one statement are kept by the driver
 
 Parameters = Mapping[str, Any] | None
 Processor = Callable[[Any], Any] | None
@@ -71,7 +70,7 @@ class Prepared:
             if not expands:
                 values.append(value if processor is None else processor(value))
                 continue
-            if type(value) not in (list, tuple) or not 0 < len(value) <= _MOST or processor is not None:
+            if type(value) not in (list, tuple) or not value or processor is not None:
                 raise Unfit
             values += value
             sizes.append(len(value))

@@ -12,6 +12,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
+        self._of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "pileus_http_requests", "Requests answered, by service, method and status class.",
             ("service", "method", "status"), registry=self.registry,
@@ -29,6 +30,16 @@ class Metrics:
             ("kind",), buckets=(*_BUCKETS, 30.0, 60.0, 300.0), registry=self.registry,
         )
         self.nodes_up = Gauge("pileus_nodes_up", "Nodes heard from lately.", registry=self.registry)
+
+    def answered(self, service: str, method: str, status: int, seconds: float) -> None:
+        """Count one request. The metrics of a label's values are looked up once: each look costs a lock."""
+        key = (service, method, status // 100)
+        found = self._of.get(key)
+        if found is None:
+            count = self.requests.labels(service, method, f"{status // 100}xx")
+            found = self._of[key] = (count, self.latency.labels(service))
+        found[0].inc()
+        found[1].observe(seconds)
 
     def text(self) -> bytes:
         """The exposition format."""
