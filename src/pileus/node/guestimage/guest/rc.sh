@@ -11,7 +11,6 @@ mount -t tmpfs -o mode=755,nosuid,nodev run /run
 mkdir -p /dev/pts /dev/shm /run/pileus/nic /run/pileus/dns /run/sudo
 mount -t devpts -o gid=5,mode=620 devpts /dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
-mount -t tmpfs -o mode=1777,nosuid,nodev tmp /tmp
 read -r name </etc/hostname
 hostname "$name"
 ip link set lo up
