@@ -34,18 +34,26 @@ class RunningCloud:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `pileus …` on this state folder."""
-        environment = {**os.environ, "PILEUS_ADMIN_PASSWORD": PASSWORD}
-        words = (words[0], "--state-dir", str(self.state), *words[1:])
         return subprocess.run(
-            [*_PILEUS, *words], capture_output=True, text=True, check=False, env=environment, timeout=300
+            self.words(*words), capture_output=True, text=True, check=False, env=environment(), timeout=300
         )
 
+    def words(self, command: str, *words: str) -> list[str]:
+        """The command line of `pileus …` on this state folder."""
+        return [*_PILEUS, command, "--state-dir", str(self.state), *words]
+
+    @property
+    def options(self) -> list[str]:
+        """How `pileus up` is told the settings."""
+        sets = [part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")]
+        return ["--hypervisor", self.hypervisor, *sets]
+
     def up(self) -> None:
-        """Start in the background, and log in."""
-        options = [part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")]
-        done = self.command("up", "-d", "--hypervisor", self.hypervisor, *options)
+        """Start in the background, and log in the first time: tokens outlive the process."""
+        done = self.command("up", "-d", *self.options)
         assert done.returncode == 0, done.stderr
-        self.login()
+        if not self.token:
+            self.login()
 
     def login(self) -> None:
         """A token for admin in project admin."""
@@ -113,14 +121,27 @@ class RunningCloud:
             assert time.monotonic() < until, f"server {server} is {seen['status']}, not {status}"
             time.sleep(0.1)
 
+    def complaints(self) -> str:
+        """The log without what is as it should be; pytest shows it when a test has failed."""
+        log = self.state / "pileus.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return "\n".join(line for line in lines if " INFO " not in line or " status=5" in line)[-20_000:]
+
     def close(self) -> None:
         """Destroy it; fails the test when something is left."""
         self.http.close()
+        print(self.complaints())
         done = self.command("destroy")
         left = [path.name for path in self.state.iterdir()] if self.state.exists() else []
         shutil.rmtree(self.state, ignore_errors=True)
         assert done.returncode == 0, done.stderr
         assert not left, f"destroy has left {left}"
+
+
+def environment() -> dict[str, str]:
+    """Of the program as it is when installed: compiled once, not at every start."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PILEUS_ADMIN_PASSWORD": PASSWORD}
 
 
 def _state(pid: int) -> str:

@@ -35,6 +35,7 @@ from pileus.web import log
 _LOG = logging.getLogger("pileus.node")
 _HEARTBEAT = 10.0
 _AT_ONCE = 8
+_LATE = "it was not done by its deadline"
 _TELL_AGAIN = (0.5, 2.0, 8.0)  # seconds between attempts to tell a result
 
 
@@ -114,9 +115,11 @@ class Agent:
 
     async def _in_time(self, task: Task) -> TaskResult:
         """Do one task, until its deadline passes or something overtakes it."""
+        left = None if task.deadline is None else task.deadline - time.time()
+        if left is not None and left <= 0:
+            return _broken_off(task, _LATE)
         doing = asyncio.create_task(self.perform(task))
         self._doing[task.resource] = task, doing
-        left = None if task.deadline is None else max(0.0, task.deadline - time.time())
         try:
             done, _ = await asyncio.wait([doing], timeout=left)
             if not done:
@@ -127,8 +130,7 @@ class Agent:
             del self._doing[task.resource]
         if doing.cancelled():
             late = task.deadline is not None and time.time() >= task.deadline
-            why = "it was not done by its deadline" if late else "the server is to be destroyed"
-            return TaskResult(task_id=task.id, node=task.node, ok=False, error=f"{task.kind} was broken off: {why}")
+            return _broken_off(task, _LATE if late else "the server is to be destroyed")
         return doing.result()
 
     async def _tell(self, result: TaskResult) -> None:
@@ -243,3 +245,7 @@ class Agent:
     async def _watch_network(self) -> None:
         async for _ in self.link.network_changes():
             self.network_changed()
+
+
+def _broken_off(task: Task, why: str) -> TaskResult:
+    return TaskResult(task_id=task.id, node=task.node, ok=False, error=f"{task.kind} was broken off: {why}")
