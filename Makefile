@@ -16,7 +16,7 @@ help:
 	@echo 'make bench        measure every number of SPECIFICATION.md'
 	@echo 'make conformance  run Tempest on a fresh cloud:'
 	@echo '                  TESTS=<file of test ids, or a regular expression> HYPERVISOR=fake|qemu [DATABASE=url]'
-	@echo '                  [CONCURRENCY=n] [KEEP=1: leave the cloud up]'
+	@echo '                  [CONCURRENCY=n] [KEEP=1: leave the cloud up] [ANY_FORMAT=1]'
 	@echo 'make install      the packages and the Python environment'
 	@echo 'make clean        remove what the other verbs made in this folder'
 
@@ -52,7 +52,7 @@ conformance:
 	@scripts/install-python
 	@scripts/install-python conformance
 	@.venv-conformance/bin/python -m tests.conformance.run "$$TESTS" --hypervisor "$$HYPERVISOR" \
-		$(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(KEEP),--keep)
+		$(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(KEEP),--keep) $(if $(ANY_FORMAT),--any-format)
 
 clean:
 	rm -rf .venv .venv-conformance .cache build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -84,6 +84,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # image
     image_max_size: Annotated[int, _help("Largest image in bytes.", ge=1)] = 1 << 40
+    image_format_match: Annotated[
+        bool, _help("Refuse uploads whose content is not of the disk_format they claim; unsafe content always is.")
+    ] = True
     import_allow_private: Annotated[
         bool, _help("Let web-download fetch from loopback, link-local and private addresses.")
     ] = False

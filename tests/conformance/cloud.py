@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,19 @@ FLAVORS = {"m1.nano": 128, "m1.micro": 192}
 
 @contextmanager
 def running(
-    state: Path, hypervisor: Hypervisor, database: str, logs: Path, keep: bool
+    state: Path, hypervisor: Hypervisor, database: str, logs: Path, keep: bool, extra: Mapping[str, str]
 ) -> Iterator[Administrator]:
     """Start a cloud with its state in `state`, and destroy it at the end unless `keep`.
 
     `database` is the URL of an empty database, or '' for SQLite in `state`. Raises CloudError when it does
-    not start.
+    not start. `extra` are more settings.
     """
     options = {
         "hypervisor": hypervisor,
         "listen": f"127.0.0.1:{_free_port()}",
         "import_allow_private": "true",
         **COMPLIANCE_SETTINGS,
+        **extra,
     }
     if hypervisor == "fake":
         options["fake_nodes"] = "2"

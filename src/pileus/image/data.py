@@ -137,7 +137,7 @@ async def finish(cloud: Cloud, moving: Transfer, receipt: Receipt, path: Path) -
     """Judge what came in, move it into the store and activate the image.
 
     Raises UnsupportedMediaType for content that is not what the image says, Gone when the image went away."""
-    check_content(moving.info, receipt)
+    check_content(moving.info, receipt, cloud.settings.image_format_match)
     target = store.final_path(cloud, moving.image_id)
     await store.put(cloud, path, target)
     values = {
@@ -160,10 +160,12 @@ def _facts(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def check_content(found: ImageInfo, receipt: Receipt) -> None:
-    """Raises UnsupportedMediaType when the content must not be opened, or is not what the image says it is."""
+def check_content(found: ImageInfo, receipt: Receipt, match: bool) -> None:
+    """Raises UnsupportedMediaType when the content must not be opened or, with `match`, is not what the image says.
+
+    Without `match` nothing unsafe gets in either: nodes are told the format that was found, never the claimed one."""
     inspection = receipt.inspection
-    if found.container_format in _NOT_DISKS:
+    if found.container_format in _NOT_DISKS or not match:
         problem = inspection.problem
     else:
         problem = inspection.problem_as(found.disk_format or "raw")
