@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from pileus.compute import names, nodes, states, views
 from pileus.compute.schemas import ServerChange
 from pileus.compute.tables import node, server, server_tag
 from pileus.compute.views import Shown, host_id
-from pileus.network import ports
+from pileus.network import faces, ports
 from pileus.web.call import Call
 from pileus.web.errors import NotFound
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pileus.db.engine import Tx
     from pileus.network.ports import PortInfo
     from pileus.node.contract import GuestReport
+    from pileus.web.versions import Version
 
 __all__ = ["get", "guests_on", "host_id", "show", "update", "view", "visible"]
 
@@ -31,6 +33,28 @@ _ANY = sa.select(server).where(server.c.id == sa.bindparam("i"))
 _ANY_HOLD = _ANY.with_for_update()
 _TAGS = sa.select(server_tag.c.name).where(server_tag.c.server_id == sa.bindparam("i")).order_by(server_tag.c.name)
 _NODES = sa.select(node.c.name, node.c.seen, node.c.disabled, node.c.forced_down)
+
+
+_UNSHOWN = frozenset({
+    "key_data", "hints", "security_groups", "nic_tags", "own_ports", "old_flavor", "rescue_image", "password_data",
+})
+"""Columns that no view reads."""
+
+
+def columns(version: Version, admin: bool) -> list[sa.Column[Any]]:
+    """What a view needs: the large columns only where they are shown."""
+    without = set(_UNSHOWN)
+    if not admin or version < (2, 3):
+        without |= {"user_data", "image"}
+    if version < (2, 47):
+        without.add("flavor")
+    return [column for column in server.c if column.name not in without]
+
+
+@functools.lru_cache(maxsize=128)
+def _shown_by_id(version: Version) -> sa.Select[Any]:
+    """A server's row with what its view needs."""
+    return sa.select(*columns(version, True)).where(server.c.id == sa.bindparam("i"), server.c.deleted.is_(False))
 
 
 # -- for other modules and rooms
@@ -119,7 +143,7 @@ def shown(call: Call, rows: list[Any]) -> list[Shown]:
     """Rows with all that their views need, in a fixed number of statements."""
     tx, version = call.tx, call.version or (2, 1)
     ids = [row.id for row in rows if not row.deleted and row.host is not None]
-    by_server = ports.of_servers(tx, ids) if ids else {}
+    by_server = faces.of_servers(tx, ids) if ids else {}
     tags = tags_of(tx, [row.id for row in rows]) if version >= (2, 26) else {}
     status: dict[str, str] | None = None
     if version >= (2, 16) and call.allows("os_compute_api:servers:show:host_status", project_id=None):
@@ -161,7 +185,9 @@ def view(call: Call, row: Any, *, rebuilt: bool = False, shown_whole: bool = Tru
 
 def show(call: Call) -> dict[str, Any]:
     """GET /servers/{server_id}: 200."""
-    return {"server": view(call, get(call, call.params["server_id"], "os_compute_api:servers:show"))}
+    server_id = call.params["server_id"]
+    row = call.tx.first(_shown_by_id(call.version or (2, 1)), {"i": server_id})
+    return {"server": view(call, visible(call, row, server_id, "os_compute_api:servers:show"))}
 
 
 def update(call: Call) -> dict[str, Any]:

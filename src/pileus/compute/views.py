@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pileus.compute import states
@@ -14,6 +14,7 @@ from pileus.web.views import Field, View
 from pileus.world import iso_micro, iso_z
 
 if TYPE_CHECKING:
+    from pileus.network.faces import Face
     from pileus.network.ports import PortInfo
 
 
@@ -32,7 +33,7 @@ def _version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def addresses_of(ports: list[PortInfo], extended: bool) -> dict[str, list[dict[str, Any]]]:
+def addresses_of(ports: Sequence[PortInfo | Face], extended: bool) -> dict[str, list[dict[str, Any]]]:
     """`{network name: [address, …]}`, fixed ones first, each followed by its floating ones."""
     found: dict[str, list[dict[str, Any]]] = {}
     for port in ports:
@@ -57,7 +58,7 @@ class Shown:
     __slots__ = ("extended", "groups", "host_status", "ports", "row", "specs", "status", "tags", "url")
 
     def __init__(
-        self, row: Any, ports: list[PortInfo], url: str, *, tags: list[str], specs: bool, extended: bool,
+        self, row: Any, ports: Sequence[PortInfo | Face], url: str, *, tags: list[str], specs: bool, extended: bool,
         host_status: str | None,
     ) -> None:
         self.row, self.ports, self.url, self.tags = row, ports, url, tags
