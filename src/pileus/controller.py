@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pileus.cloud import Cloud
+from pileus.db.engine import Tx
 from pileus.node.agent import Agent
 from pileus.node.contract import (
     GuestGone,
@@ -47,8 +48,13 @@ class LocalLink:
     async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
         """The node still lives."""
         from pileus.compute import nodes
+        from pileus.network import wiring
 
-        await self.cloud.db.run(lambda tx: nodes.heartbeat(tx, self.cloud, self.node, facts))
+        def beat(tx: Tx) -> None:
+            nodes.heartbeat(tx, self.cloud, self.node, facts)
+            wiring.heartbeat(tx, self.cloud, self.node)
+
+        await self.cloud.db.run(beat)
 
     async def tasks(self) -> AsyncIterator[Task]:
         """The node's tasks, each given once per connection unless it is to be tried again."""
@@ -123,7 +129,7 @@ class LocalLink:
         from pileus.compute import metadata
         from pileus.network import wiring
 
-        def answer(tx: Any) -> tuple[int, str, bytes]:
+        def answer(tx: Tx) -> tuple[int, str, bytes]:
             port = wiring.port_for_address(tx, network_id, address)
             if port is None or not port.device_id:
                 return 404, "text/plain", b"404 Not Found: no server has this address here.\n"

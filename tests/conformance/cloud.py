@@ -25,7 +25,7 @@ FLAVORS = {"m1.nano": 128, "m1.micro": 192}
 
 @contextmanager
 def running(
-    state: Path, hypervisor: Hypervisor, database: str, logs: Path, keep: bool, extra: Mapping[str, str]
+    state: Path, hypervisor: Hypervisor, database: str, logs: Path, keep: bool, extra: Mapping[str, str] | None = None
 ) -> Iterator[Administrator]:
     """Start a cloud with its state in `state`, and destroy it at the end unless `keep`.
 
@@ -37,7 +37,7 @@ def running(
         "listen": f"127.0.0.1:{_free_port()}",
         "import_allow_private": "true",
         **COMPLIANCE_SETTINGS,
-        **extra,
+        **(extra or {}),
     }
     if hypervisor == "fake":
         options["fake_nodes"] = "2"
