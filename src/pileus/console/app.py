@@ -71,7 +71,7 @@ class ConsoleApp:
         if found is None:
             return None
         try:
-            answer: str = await self.cloud.ask(found.node, "vnc_socket", {"server_id": found.server_id})
+            answer = await self.cloud.ask(found.node, "vnc_socket", {"server_id": found.server_id})
         except Problem as problem:
             _LOG.warning("console of server %s: %s", found.server_id, problem)
             return None
