@@ -16,6 +16,7 @@ from pileus.compute import (
     interfaces,
     lifecycle,
     memberships,
+    moves,
     passwords,
     rebuild,
     rescue,
@@ -100,7 +101,10 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     ),
     "forceDelete": (Action(_P + "os-deferred-delete:force", lifecycle.force_delete),),
     "restore": (Action(_P + "os-deferred-delete:restore", lifecycle.restore),),
-    "migrate": (Action(_P + "os-migrate-server:migrate", _no_host("migrate", "migrate")),),
+    "migrate": (
+        Action(_P + "os-migrate-server:migrate", moves.migrate, until=(2, 55)),
+        Action(_P + "os-migrate-server:migrate", moves.migrate, body=s.Migrate | None, since=(2, 56)),
+    ),
     "os-migrateLive": (
         Action(_P + "os-migrate-server:migrate_live", _no_host("live-migrate", "liveMigrate"), body=s.LiveMigrate),
     ),

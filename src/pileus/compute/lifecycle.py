@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.compute import instance_actions, nodes, orders, servers, snapshots, states
+from pileus.compute import instance_actions, migrations, nodes, orders, servers, snapshots, states
 from pileus.compute.schemas import Lock, Reboot, ResetState
 from pileus.compute.tables import console_token, migration, server
 from pileus.image import images
@@ -156,6 +156,9 @@ def _delete(call: Call, row: Any) -> None:
     instance_actions.begin(call, row.id, "delete", "compute_terminate_instance", row.host)
     snapshots.give_up(call.tx, call.cloud, row.id)
     orders.drop_waiting(call.tx, row.id)
+    other = migrations.other_node(call.tx, row) if row.host is not None else None
+    if other is not None:
+        _send(call, row, "destroy", node=other, deadline=orders.UNTIL_BACK)
     if row.host is None:
         bury(call.tx, call.cloud, row, call.now)
         instance_actions.finish(call.tx, row.id, call.request_id, call.now)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pileus.compute import spec
+from pileus.compute.schemas import FlavorFacts
 from pileus.compute.schemas_rest import MigrationQuery
 from pileus.compute.tables import migration
 from pileus.compute.views_rest import links, more, page_size, when
@@ -13,6 +15,9 @@ from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 from pileus.web.views import Field, View
 from pileus.world import parse_iso
+
+if TYPE_CHECKING:
+    from pileus.db.engine import Tx
 
 _VIEW = View(
     "id", Field("uuid", since=(2, 59)), Field("instance_uuid", "server_id"), "status",
@@ -24,6 +29,49 @@ _VIEW = View(
     Field("user_id", since=(2, 80)), Field("project_id", since=(2, 80)),
 )
 _MOVING = ("queued", "preparing", "running", "post-migrating", "accepted", "pre-migrating", "migrating")
+
+_NEWEST = (
+    sa.select(migration).where(migration.c.server_id == sa.bindparam("i")).order_by(migration.c.id.desc()).limit(1)
+)
+_OVER = ("confirmed", "reverted")
+
+# -- for other modules
+
+
+def record(
+    call: Call, row: Any, kind: str, status: str, new: FlavorFacts, *, uuid: str = "", dest: str | None = None
+) -> None:
+    """Write down that a server changes its flavor or its node; by default on its own node."""
+    call.tx.execute(migration.insert(), {
+        "uuid": uuid or call.cloud.world.uuid(), "server_id": row.id, "kind": kind, "status": status,
+        "source": row.host, "dest": dest or row.host, "old_flavor": spec.flavor_of(row).seq, "new_flavor": new.seq,
+        "user_id": call.context.user_id, "project_id": call.context.project_id, "created": call.now,
+        "updated": call.now,
+    })
+
+
+def newest(tx: Tx, server_id: str) -> Any:
+    """The row of a server's newest migration; None when it never had one."""
+    return tx.first(_NEWEST, {"i": server_id})
+
+
+def set_status(tx: Tx, server_id: str, now: float, status: str, *before: str) -> None:
+    """The state of the server's newest migration, where it is one of `before`."""
+    found = newest(tx, server_id)
+    if found is not None and found.status in before:
+        tx.execute(migration.update().where(migration.c.id == found.id).values(status=status, updated=now))
+
+
+def other_node(tx: Tx, row: Any) -> str | None:
+    """The node beside its own that may have a server's guest too, as long as a move is neither confirmed nor undone."""
+    move = newest(tx, row.id)
+    if move is None or move.status in _OVER or row.host not in (move.source, move.dest):
+        return None
+    other: str = move.dest if row.host == move.source else move.source
+    return other if other != row.host else None
+
+
+# -- handlers
 
 
 def index(call: Call) -> dict[str, Any]:

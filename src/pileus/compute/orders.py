@@ -45,24 +45,26 @@ def check_up(call: Call, row: Any) -> None:
     check_host(call.tx, row, call.now)
 
 
-def check_host(tx: Tx, row: Any, now: float) -> None:
-    """The same, for those who have no transaction of a call."""
-    found = nodes.by_name(tx, row.host) if row.host else None
+def check_host(tx: Tx, row: Any, now: float, host: str | None = None) -> None:
+    """The same of any node that has to do with the server, its own if none is given."""
+    host = host or row.host
+    found = nodes.by_name(tx, host) if host else None
     if found is None:
         raise Conflict(f"Instance {row.id} is not on any host.")
     if not nodes.is_up(found, now):
-        raise Conflict(f"Service is unavailable at this time: node {row.host} of instance {row.id} is down.")
+        raise Conflict(f"Service is unavailable at this time: node {host} of instance {row.id} is down.")
 
 
 def send(
-    tx: Tx, cloud: Cloud, row: Any, kind: str, *, request_id: str, deadline: float | None = None, **arguments: Any
+    tx: Tx, cloud: Cloud, row: Any, kind: str, *, request_id: str, deadline: float | None = None,
+    node: str | None = None, **arguments: Any,
 ) -> None:
     """Ask the server's node for `kind`, a method of the hypervisor; `arguments` are fields of ServerTask.
 
-    `deadline`: seconds from now after which it has failed."""
+    `deadline`: seconds from now after which it has failed; `node`: another than the server's."""
     tasks.enqueue(
-        tx, cloud, f"server.{kind}", node=row.host, resource=resource(row.id), request_id=request_id, timeout=deadline,
-        arguments=ServerTask(server_id=row.id, **arguments),
+        tx, cloud, f"server.{kind}", node=node or row.host, resource=resource(row.id), request_id=request_id,
+        timeout=deadline, arguments=ServerTask(server_id=row.id, **arguments),
     )
 
 

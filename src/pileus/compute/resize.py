@@ -1,4 +1,4 @@
-"""resize, confirmResize, revertResize: another flavor for a server, on its own node.
+"""resize, confirmResize, revertResize: another flavor for a server, on its own node; `moves` has what goes to others.
 
 Until it is confirmed the server holds the larger of both flavors in placement, so that going back always works.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlalchemy as sa
 from msgspec import UNSET
 
 from pileus.compute import (
@@ -16,6 +15,8 @@ from pileus.compute import (
     demand,
     instance_actions,
     lifecycle,
+    migrations,
+    moves,
     names,
     orders,
     quotas,
@@ -25,7 +26,6 @@ from pileus.compute import (
     states,
 )
 from pileus.compute.schemas import FlavorFacts, Resize
-from pileus.compute.tables import migration
 from pileus.placement import allocations
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 
 def resize(call: Call, row: Any, value: Resize) -> None:
-    """resize: 202. Where the node has no room the server stays as it is, and its action log says why."""
+    """resize: 202. Where its node has no room the server goes to another.
+
+    Where none has room it stays as it is, and its action log says why."""
     states.require(call.context, row, "resize")
     new = _new_flavor(call, row, value)
     old = spec.flavor_of(row)
@@ -47,12 +49,16 @@ def resize(call: Call, row: Any, value: Resize) -> None:
     image = spec.facts_of(row)
     wish = scheduler.Wish(demand=demand.of(new, image), host=row.host)
     held = demand.both(wish.demand.resources, demand.of(old, image).resources)
+    disk_config = row.disk_config if value.disk_config is UNSET else value.disk_config
     try:
         _claim(call, row, wish, held)
-    except scheduler.NoValidHost as reason:
-        return _refuse(call, row, old, new, str(reason))
-    _record(call, row, old, new, "migrating")
-    _begin(call, row, new, row.disk_config if value.disk_config is UNSET else value.disk_config)
+    except scheduler.NoValidHost as here:
+        try:
+            return moves.begin(call, row, new, "resize", disk_config=disk_config)
+        except scheduler.NoValidHost as elsewhere:
+            return _refuse(call, row, new, f"{here} {elsewhere}")
+    migrations.record(call, row, "resize", "migrating", new)
+    return _begin(call, row, new, disk_config)
 
 
 def _new_flavor(call: Call, row: Any, value: Resize) -> FlavorFacts:
@@ -81,26 +87,18 @@ def _claim(call: Call, row: Any, wish: scheduler.Wish, held: dict[str, int]) -> 
         scheduler.place(call.tx, call.cloud, wish, owner, held)
 
 
-def _refuse(call: Call, row: Any, old: FlavorFacts, new: FlavorFacts, reason: str) -> None:
+def _refuse(call: Call, row: Any, new: FlavorFacts, reason: str) -> None:
     message = f"No valid host was found. {reason}"
-    _record(call, row, old, new, "error")
+    migrations.record(call, row, "resize", "error", new)
     instance_actions.begin(call, row.id, "resize", "cold_migrate", row.host)
     instance_actions.finish(call.tx, row.id, call.request_id, call.now, message)
     servers.change(call.tx, row.id, call.now, fault=orders.fault(message, call.now))
 
 
-def _record(call: Call, row: Any, old: FlavorFacts, new: FlavorFacts, status: str) -> None:
-    call.tx.execute(migration.insert(), {
-        "uuid": call.cloud.world.uuid(), "server_id": row.id, "kind": "resize", "status": status, "source": row.host,
-        "dest": row.host, "old_flavor": old.seq, "new_flavor": new.seq, "user_id": call.context.user_id,
-        "project_id": call.context.project_id, "created": call.now, "updated": call.now,
-    })
-
-
 def _begin(call: Call, row: Any, new: FlavorFacts, disk_config: str) -> None:
     orders.begin(
         call, row, "resize", "compute_prep_resize", "resize_migrating", old_flavor=row.flavor, progress=0,
-        old_vm_state=row.vm_state, disk_config=disk_config, **_columns(new),
+        old_vm_state=row.vm_state, disk_config=disk_config, **spec.columns(new),
     )
     changed = servers.held(call.tx, row.id)
     assert changed is not None
@@ -110,32 +108,20 @@ def _begin(call: Call, row: Any, new: FlavorFacts, disk_config: str) -> None:
     orders.send(call.tx, call.cloud, row, "resize", request_id=call.request_id, spec=described)
 
 
-def _columns(flavor: FlavorFacts) -> dict[str, Any]:
-    return {
-        "flavor_id": flavor.id, "flavor": msgspec.to_builtins(flavor), "vcpus": flavor.vcpus, "ram": flavor.ram,
-    }
-
-
-def set_status(tx: Tx, server_id: str, now: float, status: str, *before: str) -> None:
-    """The state of the server's newest migration, where it is one of `before`."""
-    newest = sa.select(sa.func.max(migration.c.id)).where(migration.c.server_id == server_id)
-    found = tx.scalar(newest)
-    tx.execute(
-        migration.update().where(migration.c.id == found, migration.c.status.in_(before))
-        .values(status=status, updated=now)
-    )
-
-
 def confirm(call: Call, row: Any, value: Any) -> None:
-    """confirmResize: 204. The old flavor's claim goes; nothing is left to do on the node."""
+    """confirmResize: 204. The old flavor's claim goes; nothing is left to do on the node, but on one that was left."""
     states.require(call.context, row, "confirmResize")
+    move = migrations.newest(call.tx, row.id)
+    if move is not None and move.source != move.dest:
+        return moves.confirm(call, row, move)
     image = spec.facts_of(row)
     settle(call.tx, call.cloud, row, demand.of(spec.flavor_of(row), image).resources)
-    set_status(call.tx, row.id, call.now, "confirmed", "finished")
+    migrations.set_status(call.tx, row.id, call.now, "confirmed", "finished")
     vm_state = states.STOPPED if row.power_state == states.POWER["shutdown"] else states.ACTIVE
     servers.change(call.tx, row.id, call.now, vm_state=vm_state, old_flavor=None, old_vm_state=None)
     instance_actions.begin(call, row.id, "confirmResize", "compute_confirm_resize", row.host)
     instance_actions.finish(call.tx, row.id, call.request_id, call.now)
+    return None
 
 
 def settle(tx: Tx, cloud: Cloud, row: Any, resources: dict[str, int]) -> None:
@@ -151,12 +137,16 @@ def settle(tx: Tx, cloud: Cloud, row: Any, resources: dict[str, int]) -> None:
 def revert(call: Call, row: Any, value: Any) -> None:
     """revertResize: 202. Back to the old flavor's processors and memory; a disk that has grown keeps its size."""
     states.require(call.context, row, "revertResize")
+    move = migrations.newest(call.tx, row.id)
+    if move is not None and move.source != move.dest:
+        return moves.revert(call, row, move)
     old = msgspec.convert(row.old_flavor, FlavorFacts)
     new = spec.flavor_of(row)
     orders.begin(
-        call, row, "revertResize", "compute_revert_resize", "resize_reverting", old_flavor=row.flavor, **_columns(old)
+        call, row, "revertResize", "compute_revert_resize", "resize_reverting", old_flavor=row.flavor,
+        **spec.columns(old),
     )
-    set_status(call.tx, row.id, call.now, "reverting", "finished")
+    migrations.set_status(call.tx, row.id, call.now, "reverting", "finished")
     changed = servers.held(call.tx, row.id)
     assert changed is not None
     if row.power_state != states.POWER["shutdown"]:
@@ -165,6 +155,7 @@ def revert(call: Call, row: Any, value: Any) -> None:
         call.tx, call.cloud, changed, root_gib=new.disk, ephemeral_gib=new.ephemeral, swap_mib=new.swap
     )
     orders.send(call.tx, call.cloud, row, "resize", request_id=call.request_id, spec=described)
+    return None
 
 
 def reverted(tx: Tx, cloud: Cloud, row: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import instance_actions, lifecycle, orders, reschedule, resize, servers, states
+from pileus.compute import instance_actions, lifecycle, migrations, moves, orders, reschedule, resize, servers, states
 from pileus.image import images
 from pileus.network import ports
 from pileus.node.contract import ServerDone, ServerTask, Task, TaskResult
@@ -154,7 +154,7 @@ def _stopped(vm_state: str) -> Handler:
         own = ports.of_servers(end.tx, [end.row.id]).get(end.row.id, [])
         ports.mark_down(end.tx, end.cloud, [port.id for port in own])
         if vm_state == states.RESIZED:
-            resize.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
+            migrations.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
         return end.settle(vm_state=vm_state, old_vm_state=None)
 
     return handler
@@ -165,21 +165,25 @@ def _stopped(vm_state: str) -> Handler:
 
 def _resized(end: End) -> None:
     if end.error:
-        resize.set_status(end.tx, end.row.id, end.now, "error", "migrating")
+        migrations.set_status(end.tx, end.row.id, end.now, "error", "migrating")
         return end.fail(states.ERROR)
     if end.row.old_vm_state == states.STOPPED:
         end.write(task_state="resize_finish", power_state=end.power, progress=100)
         return lifecycle.power_off(end.tx, end.cloud, end.row, end.task.request_id)
-    resize.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
+    migrations.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
     return end.settle(vm_state=states.RESIZED, progress=100)
+
+
+def _arrived(end: End) -> None:
+    return moves.turn_back(end) if end.error else _resized(end)
 
 
 def _reverted(end: End) -> None:
     if end.error:
-        resize.set_status(end.tx, end.row.id, end.now, "error", "reverting")
+        migrations.set_status(end.tx, end.row.id, end.now, "error", "reverting")
         return end.fail(states.ERROR)
     resize.reverted(end.tx, end.cloud, end.row)
-    resize.set_status(end.tx, end.row.id, end.now, "reverted", "reverting")
+    migrations.set_status(end.tx, end.row.id, end.now, "reverted", "reverting")
     if end.row.power_state == states.POWER["shutdown"]:
         end.write(
             vm_state=states.ACTIVE, task_state="powering-off", power_state=end.power, old_flavor=None
@@ -257,10 +261,12 @@ def _drop_port(end: End, port_id: str) -> None:
 _ACTIVE = _becomes(states.ACTIVE)
 
 _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
-    "server.build": {"spawning": _built},
+    "server.build": {"spawning": _built, "resize_finish": _arrived},
     "server.rebuild": {"rebuilding": _rebuilt},
-    "server.power_on": {"powering-on": _started},
-    "server.power_off": {"powering-off": _stopped(states.STOPPED), "resize_finish": _stopped(states.RESIZED)},
+    "server.power_on": {"powering-on": _started, "resize_reverting": moves.runs_again},
+    "server.power_off": {
+        "powering-off": _stopped(states.STOPPED), "resize_prep": moves.left, "resize_finish": _stopped(states.RESIZED),
+    },
     "server.reboot": dict.fromkeys(
         ("rebooting", "rebooting_hard"), _becomes(states.ACTIVE, failed=states.ERROR, fault=None)
     ),
@@ -274,7 +280,9 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     },
     "server.resize": {"resize_migrating": _resized, "resize_reverting": _reverted},
     "server.snapshot": {_ANY: _stored},
-    "server.destroy": {_ANY: _destroyed},
+    "server.destroy": {
+        "resize_confirming": moves.confirmed, "resize_reverting": moves.returned, _ANY: _destroyed,
+    },
     "server.attach_nic": {_ANY: _attached},
     "server.detach_nic": {_ANY: _detached},
 }

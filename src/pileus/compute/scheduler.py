@@ -42,6 +42,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     group: Group | None = None
     same_host: tuple[str, ...] = ()  # ids of servers
     different_host: tuple[str, ...] = ()
+    moving: str = ""  # id of the server that another node is to be found for
 
 
 class NoValidHost(Exception):
@@ -78,7 +79,10 @@ _NODES = sa.select(node)
 _ONE_NODE = _NODES.where(node.c.name == sa.bindparam("name"))
 _MEMBERS = (
     sa.select(server.c.host, sa.func.count().label("members"))
-    .where(server.c.group_id == sa.bindparam("g"), server.c.deleted.is_(False), server.c.host.is_not(None))
+    .where(
+        server.c.group_id == sa.bindparam("g"), server.c.deleted.is_(False), server.c.host.is_not(None),
+        server.c.id != sa.bindparam("moving"),
+    )
     .group_by(server.c.host)
 )
 
@@ -146,13 +150,17 @@ Test = Callable[[_Place], bool]
 def _filters(tx: Tx, wish: Wish, places: list[_Place]) -> Iterable[tuple[str, Test]]:
     """Each filter with the words that tell what it wanted."""
     if wish.group is not None:
-        counts: dict[str, int] = {row.host: row.members for row in tx.all(_MEMBERS, {"g": wish.group.id})}
+        counts: dict[str, int] = {row.host: row.members for row in tx.all(
+            _MEMBERS, {"g": wish.group.id, "moving": wish.moving}
+        )}
         for p in places:
             p.members = counts.get(p.name, 0)
     if wish.forced:
         return
     if wish.zone is not None:
         yield f"Availability zone {wish.zone}", lambda p: p.zone == wish.zone
+    if wish.moving:
+        yield "Taking guests over from other nodes", lambda p: bool(p.row.facts.get("moves"))
     if wish.avoid:
         yield f"Avoiding {', '.join(sorted(wish.avoid))}", lambda p: p.name not in wish.avoid
     yield from _by_facts(wish.demand)

@@ -240,6 +240,10 @@ class ForceCompleteBody(Body):
     force_complete: None
 
 
+class Migrate(Body):
+    host: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+
+
 class LiveMigrate(OpenBody):
     host: str | None = None
 

@@ -45,6 +45,13 @@ def flavor_of(row: Any) -> FlavorFacts:
     return msgspec.convert(row.flavor, FlavorFacts)
 
 
+def columns(flavor: FlavorFacts) -> dict[str, Any]:
+    """What a server's row holds of its flavor."""
+    return {
+        "flavor_id": flavor.id, "flavor": msgspec.to_builtins(flavor), "vcpus": flavor.vcpus, "ram": flavor.ram,
+    }
+
+
 def build(cloud: Cloud, row: Any, ports: list[PortInfo], **changed: Any) -> ServerSpec:
     """The spec of a server from its row and its ports; `changed` are fields of the spec that are to be others."""
     image, flavor = facts_of(row), flavor_of(row)
