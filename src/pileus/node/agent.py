@@ -55,6 +55,7 @@ class Agent:
         self._running: set[asyncio.Task[None]] = set()
         self._network_wanted = 0
         self._network_done = 0
+        self._network_trouble = ""
         self._network_wake = asyncio.Event()
         self._network_turn = asyncio.Condition()
         self.ready = asyncio.Event()
@@ -130,7 +131,8 @@ class Agent:
             del self._doing[task.resource]
         if doing.cancelled():
             late = task.deadline is not None and time.time() >= task.deadline
-            return _broken_off(task, _LATE if late else "the server is to be destroyed")
+            why = _LATE + self._network_trouble if late else "the server is to be destroyed"
+            return _broken_off(task, why)
         return doing.result()
 
     async def _tell(self, result: TaskResult) -> None:
@@ -227,7 +229,9 @@ class Agent:
                 try:
                     self.report = await self.network.apply(await self.link.network_state())
                     await self.link.network_report(self.report)
-                except Exception:
+                    self._network_trouble = ""
+                except Exception as error:
+                    self._network_trouble = f"; this node's network could not be changed: {error}"
                     _LOG.exception("the network could not be brought up to date; next try in 2 s")
                     await asyncio.sleep(2.0)
                     if self._network_wanted == wanted:

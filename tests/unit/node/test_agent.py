@@ -136,8 +136,9 @@ class Bench:
 
         asyncio.run(work())
 
-    def put(self, task: Task) -> Callable[[], None]:
-        return lambda: self.link.waiting.put_nowait(task)
+    def put(self, kind: str, **options: Any) -> Callable[[], None]:
+        """A step: the task comes, and its time begins then."""
+        return lambda: self.link.waiting.put_nowait(ask(kind, **options))
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_a_task_past_its_deadline_is_broken_off_and_the_next_one_is_done(bench: Bench) -> None:
     bench.hypervisor.build_seconds = 60
     bench.run(
-        bench.put(ask("pause", within=0.05)), bench.put(ask("destroy", number=2)),
+        bench.put("pause", within=0.2), lambda: bench.until(lambda: bench.link.results), bench.put("destroy", number=2),
         then=lambda: len(bench.link.results) == 2,
     )
     late, after = bench.link.results
@@ -158,7 +159,7 @@ def test_a_task_past_its_deadline_is_broken_off_and_the_next_one_is_done(bench: 
 
 
 def test_a_task_that_waits_past_its_deadline_is_not_begun(bench: Bench) -> None:
-    bench.run(bench.put(ask("pause", within=-1)), then=lambda: bench.link.results)
+    bench.run(bench.put("pause", within=-1), then=lambda: bench.link.results)
     assert "not done by its deadline" in bench.link.results[0].error
     assert bench.hypervisor.began == []
 
@@ -166,7 +167,7 @@ def test_a_task_that_waits_past_its_deadline_is_not_begun(bench: Bench) -> None:
 def test_a_delete_does_not_wait_for_what_goes_on(bench: Bench) -> None:
     bench.hypervisor.build_seconds = 60
     bench.run(
-        bench.put(ask("pause")), bench.put(ask("destroy", number=2)), then=lambda: len(bench.link.results) == 2
+        bench.put("pause"), bench.put("destroy", number=2), then=lambda: len(bench.link.results) == 2
     )
     assert "is to be destroyed" in bench.link.results[0].error
     assert bench.link.results[1].ok
@@ -174,7 +175,7 @@ def test_a_delete_does_not_wait_for_what_goes_on(bench: Bench) -> None:
 
 def test_a_second_delete_does_not_break_off_the_first(bench: Bench) -> None:
     bench.run(
-        bench.put(ask("destroy")), bench.put(ask("destroy", number=2)), then=lambda: len(bench.link.results) == 2
+        bench.put("destroy"), bench.put("destroy", number=2), then=lambda: len(bench.link.results) == 2
     )
     assert [result.ok for result in bench.link.results] == [True, True]
 
@@ -182,14 +183,14 @@ def test_a_second_delete_does_not_break_off_the_first(bench: Bench) -> None:
 def test_a_result_that_is_not_taken_is_told_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module, "_TELL_AGAIN", (0.0, 0.0))
     bench.link.refuse_results = 2
-    bench.run(bench.put(ask("pause")), then=lambda: bench.link.results)
+    bench.run(bench.put("pause"), then=lambda: bench.link.results)
     assert bench.link.results[0].ok
 
 
 def test_a_result_that_is_never_taken_stops_no_later_task(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module, "_TELL_AGAIN", (0.0,))
     bench.link.refuse_results = 2
-    bench.run(bench.put(ask("pause")), bench.put(ask("destroy", number=2)), then=lambda: bench.link.results)
+    bench.run(bench.put("pause"), bench.put("destroy", number=2), then=lambda: bench.link.results)
     assert [result.task_id for result in bench.link.results] == ["t2"]
 
 
@@ -200,7 +201,7 @@ def test_what_a_guest_does_during_a_task_is_told_after_it(bench: Bench) -> None:
         bench.hypervisor.power = "crashed"
         return bench.hypervisor.tell(SERVER, "crashed")
 
-    bench.run(bench.put(ask("pause")), crash, then=lambda: bench.link.reports)
+    bench.run(bench.put("pause"), crash, then=lambda: bench.link.reports)
     assert bench.link.results
     assert bench.link.reports == ["crashed"]
 
