@@ -42,8 +42,8 @@ async def create(call: Call) -> None:
     method = body.method
     if method.name not in METHODS:
         raise BadRequest(f"Unknown import method name '{method.name}'; there are {', '.join(METHODS)}.")
-    if body.stores or body.all_stores:
-        raise Conflict("There is one store only: leave out 'stores' and 'all_stores'.")
+    if body.stores:
+        raise Conflict("There is one store only, and it has no name: leave out 'stores'.")
     if method.name == "web-download":
         if not method.uri:
             raise BadRequest("The import method web-download needs a 'uri'.")

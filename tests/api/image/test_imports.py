@@ -144,7 +144,7 @@ def test_bad_imports(alice: Images) -> None:
     )
     for body in bodies:
         alice("POST", f"/images/{made}/import", 400, body)
-    alice("POST", f"/images/{made}/import", 409, {**DIRECT, "all_stores": True})
+    alice("POST", f"/images/{made}/import", 409, {**DIRECT, "stores": ["elsewhere"]})
     bare = alice("POST", "/images", 201, {})["id"]
     alice("PUT", f"/images/{bare}/stage", 204, content=b"x", headers=BINARY)
     alice("POST", f"/images/{bare}/import", 409, DIRECT)
