@@ -103,6 +103,8 @@ class Agent:
                     result = await self._in_time(task)
                 await self._tell(result)
                 queue.popleft()
+                if not result.ok:  # half done, perhaps: how the guest is now is told when nothing else waits
+                    self._changed.setdefault(resource.partition(":")[2], "")
         finally:
             del self._queues[resource]
         with contextlib.suppress(Exception):  # the next heartbeat tells again

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from pileus.cloud import Cloud
+from pileus.compute import nodes
 from pileus.compute.reconcile import reconcile
 from pileus.compute.tables import server as server_table
-from pileus.node.contract import TaskResult
+from pileus.controller import LocalLink
+from pileus.node.contract import GuestReport, TaskResult
 from pileus.settings import Settings
 from pileus.work import tasks
 from pileus.work.tables import task
@@ -99,3 +102,31 @@ def test_a_server_whose_task_is_lost_is_put_right(cloud: Cloud, servers: Servers
     cloud.db.run_sync(lambda tx: tx.execute(lost))
     assert cloud.db.run_sync(lambda tx: reconcile(tx, cloud)) == 1
     servers.gone(made)
+
+
+def test_a_snapshot_that_was_stored_before_a_kill_is_not_stored_again(
+    cloud: Cloud, loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    image = make_image(cloud)
+    # The node makes the snapshot anew, for its task was not ended; the image has its content already.
+    loop.run_until_complete(LocalLink(cloud, "n1").image_store(image, tmp_path / "never read"))
+
+
+def test_a_guest_that_crashes_leaves_a_stopped_server_and_says_so(
+    cloud: Cloud, servers: Servers, admin: Client
+) -> None:
+    made = _made(servers)
+    servers.settled(made, "ACTIVE")
+    node = servers.show(made)["OS-EXT-SRV-ATTR:host"]
+    report = GuestReport(node=node, server_id=made, power="crashed")
+    busy = server_table.update().where(server_table.c.id == made)
+    cloud.db.run_sync(lambda tx: tx.execute(busy.values(task_state="pausing")))
+    assert cloud.db.run_sync(lambda tx: nodes.guest_changed(tx, cloud, report)), "to be told again"
+    cloud.db.run_sync(lambda tx: tx.execute(busy.values(task_state=None)))
+    assert not cloud.db.run_sync(lambda tx: nodes.guest_changed(tx, cloud, report))
+    assert servers.show(made)["status"] == "SHUTOFF"
+    path = f"/compute/v2.1/servers/{made}/os-instance-actions"
+    newest = admin.get(path, version="2.84").json()["instanceActions"][0]
+    assert (newest["action"], newest["message"]) == ("stop", "Error")
+    shown = admin.get(f"{path}/{newest['request_id']}", version="2.84").json()["instanceAction"]
+    assert f"the guest crashed on node {node}" in shown["events"][0]["details"]

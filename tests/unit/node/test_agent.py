@@ -206,6 +206,13 @@ def test_what_a_guest_does_during_a_task_is_told_after_it(bench: Bench) -> None:
     assert bench.link.reports == ["crashed"]
 
 
+def test_a_task_that_fails_is_followed_by_how_the_guest_is(bench: Bench) -> None:
+    bench.hypervisor.power = "shutdown"
+    bench.run(bench.put("no_such_thing"), then=lambda: bench.link.reports)
+    assert not bench.link.results[0].ok
+    assert bench.link.reports == ["shutdown"]
+
+
 def test_a_report_that_came_at_the_wrong_time_is_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module, "_HEARTBEAT", 0.01)
     bench.link.busy = 2
