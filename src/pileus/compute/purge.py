@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
-_BATCH = 200
+_BATCH = 500
 """Servers at once, so that no transaction is long; the next run takes the next ones."""
 
 

@@ -24,6 +24,6 @@ ROOM = Room(
     jobs={ROTATE: rotate},
     periodic=(
         Periodic("compute.reconcile", 15.0, reconcile),
-        Periodic("compute.purge", 300.0, purge),
+        Periodic("compute.purge", 60.0, purge),
     ),
 )
