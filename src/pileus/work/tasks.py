@@ -80,21 +80,24 @@ def _message(row: Row[Any]) -> Task:
     )
 
 
+_EARLIER = task.alias()
+_FREE = (
+    sa.select(task)
+    .where(
+        task.c.node == "", task.c.state.in_(OPEN), task.c.lease < sa.bindparam("now"),
+        task.c.not_before <= sa.bindparam("now"),
+        ~sa.exists().where(
+            _EARLIER.c.resource == task.c.resource, _EARLIER.c.state.in_(OPEN), _EARLIER.c.seq < task.c.seq
+        ),
+    )
+    .order_by(task.c.seq)
+    .limit(_TRIES)
+)
+
+
 def claim(tx: Tx, owner: str, now: float, hold: float = 60.0) -> Task | None:
     """Take a controller's task that is free, whose resource has none before it; None when there is none."""
-    earlier = task.alias()
-    free = (
-        sa.select(task)
-        .where(
-            task.c.node == "", task.c.state.in_(OPEN), task.c.lease < now, task.c.not_before <= now,
-            ~sa.exists().where(
-                earlier.c.resource == task.c.resource, earlier.c.state.in_(OPEN), earlier.c.seq < task.c.seq
-            ),
-        )
-        .order_by(task.c.seq)
-        .limit(_TRIES)
-    )
-    for row in tx.all(free):
+    for row in tx.all(_FREE, {"now": now}):
         taken = tx.execute(
             task.update()
             .where(task.c.id == row.id, task.c.lease == row.lease, task.c.state == row.state)
@@ -112,11 +115,14 @@ def renew(tx: Tx, task_id: str, owner: str, until: float) -> bool:
     return bool(kept.rowcount)
 
 
+_HOLD = sa.select(task).where(task.c.id == sa.bindparam("i")).with_for_update()
+
+
 def finish(tx: Tx, cloud: Cloud, result: TaskResult) -> bool:
     """Record a result and let the kind's room act on it, in one transaction.
 
     False when the task is unknown or already finished: a repeated report changes nothing."""
-    row = tx.first(sa.select(task).where(task.c.id == result.task_id).with_for_update())
+    row = tx.first(_HOLD, {"i": result.task_id})
     if row is None or row.state not in OPEN:
         return False
     now = cloud.world.now()
