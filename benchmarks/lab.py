@@ -42,6 +42,11 @@ class Lab:
             raise RuntimeError(done.stderr)
         return time.perf_counter() - began
 
+    @property
+    def pid(self) -> int:
+        """The cloud's process."""
+        return int((self.state / "run" / "pileus.pid").read_text())
+
     def down(self) -> None:
         """Stop, keeping the state."""
         subprocess.run([*_PILEUS, "down", "--state-dir", str(self.state)], capture_output=True, check=True)
@@ -50,11 +55,6 @@ class Lab:
         """Remove all of it."""
         subprocess.run([*_PILEUS, "destroy", "--state-dir", str(self.state)], capture_output=True, check=False)
         shutil.rmtree(self.state, ignore_errors=True)
-
-    @property
-    def pid(self) -> int:
-        """The cloud's process."""
-        return int((self.state / "run" / "pileus.pid").read_text())
 
     async def login(self) -> None:
         """Become admin."""
@@ -119,13 +119,32 @@ def free_port() -> int:
 
 def pss(pid: int) -> float:
     """Proportional memory of a process and all below it, in MB (10^6 bytes)."""
+    return _memory(pid, "Pss:")
+
+
+def rss(pid: int) -> float:
+    """The same, with what is shared counted whole for each process: what PSS is at most."""
+    return _memory(pid, "Rss:")
+
+
+def _memory(pid: int, field: str) -> float:
     total = 0
     for each in _family(pid):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(field):
                     total += int(line.split()[1])
     return total * 1024 / 1e6
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds, user and system, that a process and all below it have taken."""
+    ticks = 0
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{each}/stat").read_text().rpartition(") ")[2].split()
+            ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _family(pid: int) -> list[int]:

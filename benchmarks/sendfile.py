@@ -11,7 +11,11 @@ async def main() -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        while await reader.readuntil(b"\r\n\r\n"):
+        while True:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                return writer.close()
             with open(path, "rb") as file:  # noqa: ASYNC230
                 size = file.seek(0, 2)
                 writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
