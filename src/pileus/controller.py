@@ -24,7 +24,7 @@ from pileus.node.contract import (
     Task,
     TaskResult,
 )
-from pileus.web.errors import Conflict, Unavailable
+from pileus.web.errors import Conflict, Problem, Unavailable
 from pileus.work import tasks
 
 _LOG = logging.getLogger("pileus.controller")
@@ -115,12 +115,18 @@ class LocalLink:
             yield chunk
 
     async def image_store(self, image_id: str, file: Path) -> None:
-        """A snapshot's data. Told twice it is stored once: a process may be killed before it says so."""
+        """A snapshot's data. Told twice it is stored once: a process may be killed before it says so.
+
+        Raises NodeFault when the image does not take it, as one that was deleted meanwhile."""
         from pileus.image import data, images
 
         found = await self.cloud.db.run(lambda tx: images.info(tx, image_id), write=False)
-        if found is None or found.status != "active":
+        if found is not None and found.status == "active":
+            return
+        try:
             await data.store_file(self.cloud, image_id, file)
+        except Problem as problem:
+            raise NodeFault(f"the snapshot cannot be stored: {problem}") from None
 
     async def metadata(
         self, network_id: str, address: str, method: str, path: str, body: bytes
