@@ -13,6 +13,7 @@ from pileus.compute import (
     backups,
     consoles,
     crash_dumps,
+    evacuate,
     interfaces,
     lifecycle,
     memberships,
@@ -108,7 +109,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "os-migrateLive": (
         Action(_P + "os-migrate-server:migrate_live", _no_host("live-migrate", "liveMigrate"), body=s.LiveMigrate),
     ),
-    "evacuate": (Action(_P + "os-evacuate", _no_host("evacuate", "evacuate"), 200, body=s.Evacuate),),
+    "evacuate": (Action(_P + "os-evacuate", evacuate.evacuate, 200, body=s.Evacuate),),
     # network
     "addSecurityGroup": (
         Action(_P + "os-security-groups:add", memberships.add, body=s.SecurityGroupName),

@@ -33,7 +33,8 @@ _MOVING = ("queued", "preparing", "running", "post-migrating", "accepted", "pre-
 _NEWEST = (
     sa.select(migration).where(migration.c.server_id == sa.bindparam("i")).order_by(migration.c.id.desc()).limit(1)
 )
-_OVER = ("confirmed", "reverted")
+COMPLETED = "completed"
+_OVER = ("confirmed", "reverted", "accepted", "done", COMPLETED)
 
 # -- for other modules
 
@@ -69,6 +70,19 @@ def other_node(tx: Tx, row: Any) -> str | None:
         return None
     other: str = move.dest if row.host == move.source else move.source
     return other if other != row.host else None
+
+
+def open_from(tx: Tx, server_id: str, kind: str, source: str) -> list[Any]:
+    """A server's migrations of a kind from a node that has not been cleaned since."""
+    return list(tx.all(sa.select(migration).where(
+        migration.c.server_id == server_id, migration.c.kind == kind, migration.c.source == source,
+        migration.c.status != COMPLETED,
+    )))
+
+
+def complete(tx: Tx, row: Any, now: float) -> None:
+    """Nothing of the server is left on the migration's source."""
+    tx.execute(migration.update().where(migration.c.id == row.id).values(status=COMPLETED, updated=now))
 
 
 # -- handlers

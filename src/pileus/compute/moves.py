@@ -79,14 +79,19 @@ def _wish(call: Call, row: Any, new: FlavorFacts, host: str | None) -> scheduler
     source = nodes.by_name(call.tx, row.host)
     if source is None or not nodes.facts_of(source).moves:
         raise scheduler.NoValidHost(f"Node {row.host} cannot hand the disks of its guests to other nodes.")
-    group = None
-    if row.group_id:
-        group = call.tx.first(sa.select(server_group).where(server_group.c.id == row.group_id))
     return scheduler.Wish(
         demand=demand.of(new, spec.facts_of(row)), zone=row.pinned_zone, host=host, avoid=frozenset({row.host}),
-        group=create.group_of(group), same_host=create.ids_of(row.hints.get("same_host")),
+        group=group_of(call, row), same_host=create.ids_of(row.hints.get("same_host")),
         different_host=create.ids_of(row.hints.get("different_host")), moving=row.id,
     )
+
+
+def group_of(call: Call, row: Any) -> scheduler.Group | None:
+    """The server's group, as the scheduler takes it."""
+    found = None
+    if row.group_id:
+        found = call.tx.first(sa.select(server_group).where(server_group.c.id == row.group_id))
+    return create.group_of(found)
 
 
 def left(end: End) -> None:

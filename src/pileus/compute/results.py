@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import instance_actions, lifecycle, migrations, moves, orders, reschedule, resize, servers, states
+from pileus.compute import (
+    evacuate,
+    instance_actions,
+    lifecycle,
+    migrations,
+    moves,
+    orders,
+    reschedule,
+    resize,
+    servers,
+    states,
+)
 from pileus.image import images
 from pileus.network import ports
 from pileus.node.contract import ServerDone, ServerTask, Task, TaskResult
@@ -174,6 +185,11 @@ def _resized(end: End) -> None:
     return end.settle(vm_state=states.RESIZED, progress=100)
 
 
+def _evacuated(end: End) -> None:
+    evacuate.ended(end)
+    return _rebuilt(end)
+
+
 def _arrived(end: End) -> None:
     return moves.turn_back(end) if end.error else _resized(end)
 
@@ -215,6 +231,13 @@ def _shelved(end: End) -> None:
         return end.fail(states.ERROR, shelved_image_id=None)
     end.write(vm_state=states.SHELVED, task_state="shelving_offloading", power_state=states.POWER["shutdown"])
     return end.then("destroy")
+
+
+def _removed(end: End) -> None:
+    if not end.error and evacuate.cleaned(end):
+        return None
+    by_state = {"resize_confirming": moves.confirmed, "resize_reverting": moves.returned}
+    return by_state.get(end.row.task_state, _destroyed)(end)
 
 
 def _destroyed(end: End) -> None:
@@ -261,7 +284,7 @@ def _drop_port(end: End, port_id: str) -> None:
 _ACTIVE = _becomes(states.ACTIVE)
 
 _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
-    "server.build": {"spawning": _built, "resize_finish": _arrived},
+    "server.build": {"spawning": _built, "resize_finish": _arrived, "rebuilding": _evacuated},
     "server.rebuild": {"rebuilding": _rebuilt},
     "server.power_on": {"powering-on": _started, "resize_reverting": moves.runs_again},
     "server.power_off": {
@@ -280,9 +303,7 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     },
     "server.resize": {"resize_migrating": _resized, "resize_reverting": _reverted},
     "server.snapshot": {_ANY: _stored},
-    "server.destroy": {
-        "resize_confirming": moves.confirmed, "resize_reverting": moves.returned, _ANY: _destroyed,
-    },
+    "server.destroy": {_ANY: _removed},
     "server.attach_nic": {_ANY: _attached},
     "server.detach_nic": {_ANY: _detached},
 }

@@ -248,8 +248,11 @@ class LiveMigrate(OpenBody):
     host: str | None = None
 
 
-class Evacuate(OpenBody):
-    host: str | None = None
+class Evacuate(Body):
+    host: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    on_shared_storage: Annotated[Flag | UnsetType, until(2, 13)] = field(default=UNSET, name="onSharedStorage")
+    admin_pass: Annotated[str, Meta(max_length=255)] | UnsetType = field(default=UNSET, name="adminPass")
+    force: Annotated[Flag | UnsetType, since(2, 29), until(2, 67)] = UNSET
 
 
 # -- POST /servers/{id}/os-interface
