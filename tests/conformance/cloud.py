@@ -152,7 +152,15 @@ def _flavors(session: Session) -> list[str]:
 
 
 def _upload(session: Session, name: str, content: bytes) -> str:
-    body = {"name": name, "disk_format": "qcow2", "container_format": "bare", "visibility": "public"}
+    body = {
+        "name": name,
+        "disk_format": "qcow2",
+        "container_format": "bare",
+        "visibility": "public",
+        # The guest has an agent on QEMU's channel, which sets passwords; root has none that could log in.
+        "hw_qemu_guest_agent": "yes",
+        "os_admin_user": "pileus",
+    }
     prefix = "" if session.catalog["image"].endswith("/v2") else "/v2"
     image_id: str = session.call("POST", "image", f"{prefix}/images", body)["id"]
     session.call("PUT", "image", f"{prefix}/images/{image_id}/file", content)

@@ -12,8 +12,11 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from pileus.node.contract import NodeFault
 
+# A guest that is still booting answers when its agent has started; clients commonly wait 60 s for a reply.
+PATIENCE = 50.0
 
-async def set_password(socket: Path, user: str, password: str, within: float = 15.0) -> None:
+
+async def set_password(socket: Path, user: str, password: str, within: float = PATIENCE) -> None:
     """Have the agent in the guest set a user's password.
 
     Raises NodeFault if no agent answers within `within` seconds, or if it refuses."""
