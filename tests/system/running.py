@@ -89,6 +89,14 @@ class RunningCloud:
             assert time.monotonic() < until, f"process {pid} outlives kill -9"
             time.sleep(0.01)
 
+    def false_start(self, seconds: float) -> None:
+        """Begin to start, and kill -9 after so long."""
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(self.words("up", *self.options), stdout=null, stderr=null, env=environment())
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+
     def image(self, data: bytes, disk_format: str, name: str = "test") -> str:
         """Upload; the image's id."""
         new = {"name": name, "disk_format": disk_format, "container_format": "bare"}

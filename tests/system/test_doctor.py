@@ -73,7 +73,7 @@ def test_a_healthy_cloud_agrees_up_and_down(cloud: RunningCloud, server: str) ->
     assert findings(cloud) == ""
     ended = os.times()
     used = ended.children_user + ended.children_system - began.children_user - began.children_system
-    assert used < 2.0, f"judging a small cloud took {used:.1f} s of processor time"
+    assert used < 1.5, f"judging a small cloud took {used:.1f} s of processor time"
     cloud.up()
     cloud.command("down")
     before = {path: path.stat().st_mtime for path in cloud.state.rglob("*")}

@@ -8,14 +8,13 @@ import contextlib
 import os
 import random
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.system.loads import ActionLoad, Load
-from tests.system.running import RunningCloud, environment
+from tests.system.running import RunningCloud
 
 from pileus.cli import running
 from pileus.doctor.judge import settled
@@ -70,12 +69,14 @@ class Ordeal:
         self.settled: list[float] = []
 
     def kill_under(self, kind: type[Load]) -> None:
-        """Load, kill at some moment of it, start again, and have it judged."""
+        """Load, kill at some moment of it, start again (sometimes killed too), and have it judged."""
         with kind(self.cloud, self.body, self.chance.randrange(1 << 30)) as load:
             time.sleep(self.chance.uniform(0.05, 2.0))
             self.cloud.kill()
         for what, count in load.accepted.items():
             self.accepted[what] = self.accepted.get(what, 0) + count
+        if self.chance.random() < 0.2:
+            self.cloud.false_start(self.chance.uniform(0.5, 2.0))
         began = time.monotonic()
         self.cloud.up()
         self.ready.append(time.monotonic() - began)
@@ -132,13 +133,7 @@ def test_killed_during_the_first_start(number: int) -> None:
     chance = random.Random(SEED + number)
     try:
         for _ in range(2):
-            process = subprocess.Popen(
-                cloud.words("up", *cloud.options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=environment(),
-            )
-            time.sleep(chance.uniform(0.3, 1.5))
-            process.kill()
-            process.wait()
+            cloud.false_start(chance.uniform(0.3, 1.5))
         cloud.up()
         judged = cloud.command("doctor")
         assert judged.returncode == 0, judged.stdout
