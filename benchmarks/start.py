@@ -55,6 +55,7 @@ async def measure() -> list[Measured]:
     ]
     if os.geteuid() == 0 and shutil.which("qemu-system-x86_64"):
         memory, rest, note = await _at_rest("qemu", namespace_prefix="bench", accelerator="tcg")
-        rows.append(Measured("idle memory of the whole cloud (PSS), qemu, agent included", memory, "MB", 120.0, note=note))
+        name = "idle memory of the whole cloud (PSS), qemu, agent included"
+        rows.append(Measured(name, memory, "MB", 120.0, note=note))
         rows.append(Measured("CPU at rest, qemu, of one core", rest, "%", 1.0))
     return rows

@@ -295,18 +295,23 @@ async def _send_stream(send: Send, status: int, reply: Stream, head: bool) -> No
 
 async def _send_file(send: Send, status: int, reply: SendFile, head: bool) -> None:
     handle = os.open(reply.path, os.O_RDONLY | os.O_CLOEXEC)
+    loop = asyncio.get_running_loop()
+    at, left = reply.start, 0 if head else reply.length
+    reading: asyncio.Future[bytes] | None = None
     try:
         await send(_head_of(status, reply.headers, reply.media, reply.length))
-        at, left = reply.start, 0 if head else reply.length
-        loop = asyncio.get_running_loop()
         while left > 0:
-            data = await loop.run_in_executor(None, os.pread, handle, min(left, _PIECE), at)
+            data = await (reading or loop.run_in_executor(None, os.pread, handle, min(left, _PIECE), at))
             if not data:
                 raise OSError(f"{reply.path} is shorter than it was when the reply began")
             at, left = at + len(data), left - len(data)
+            # The next piece is read while this one is sent.
+            reading = loop.run_in_executor(None, os.pread, handle, min(left, _PIECE), at) if left else None
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:
+        if reading is not None:
+            await asyncio.wait([reading])  # it reads from the handle
         os.close(handle)
 
 
