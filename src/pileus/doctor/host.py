@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pileus.doctor.findings import Carried, Guest, Host
 from pileus.node.assemble import net_settings, node_names
+from pileus.node.contract import NodeFault
 from pileus.settings import Settings
+
+if TYPE_CHECKING:
+    from pileus.node.net.links import Device
 
 _PROCESSES = Path("/proc")
 
@@ -69,29 +74,45 @@ def _qemu(settings: Settings, node: str, commands: list[tuple[int, list[str]]]) 
 
 def _network(settings: Settings, commands: list[tuple[int, list[str]]]) -> Carried:
     from pileus.node.net import names, namespaces
-    from pileus.node.net.links import observe_devices, observe_layer3
 
     network = net_settings(settings)
     pattern = names.own_namespace(network.prefix)
-    networks, routers, taps = set(), set(), set()
+    networks, routers, taps = set[str](), set[str](), set[str]()
     addresses: dict[str, frozenset[str]] = {}
     for namespace in namespaces.names():
         match = pattern.fullmatch(namespace)
-        if match is None or not namespaces.exists(namespace):
+        seen = _namespace(namespace) if match is not None else None
+        if match is None or seen is None:
             continue
-        devices = observe_devices(namespace)
-        marker = devices.get("lo" if match[1] == "r" else names.SWITCH)
-        identity = (marker.alias if marker else "") or namespace
+        devices, held = seen
         taps |= {device.alias or name for name, device in devices.items() if name.startswith("tap")}
-        if match[1] == "r":
-            routers.add(identity)
-            addresses[identity] = frozenset(text.split("/")[0] for _, text in observe_layer3(namespace).addresses)
-        else:
-            networks.add(identity)
+        router = match[1] == "r"
+        marker = devices.get("lo" if router else names.SWITCH)
+        identity = (marker.alias if marker else "") or namespace
+        (routers if router else networks).add(identity)
+        if router:
+            addresses[identity] = held
     return Carried(
         networks=frozenset(networks), routers=frozenset(routers), taps=frozenset(taps), addresses=addresses,
         dhcp=_dhcp(network.dhcp_dir, commands),
     )
+
+
+def _namespace(name: str) -> tuple[dict[str, Device], frozenset[str]] | None:
+    """Devices and addresses in a namespace; None if there is none, or none any more."""
+    from pileus.node.net import namespaces
+    from pileus.node.net.links import observe_devices, observe_layer3
+
+    if not namespaces.exists(name):
+        return None
+    try:
+        devices = observe_devices(name)
+        held = observe_layer3(name).addresses
+    except (NodeFault, OSError):
+        if namespaces.exists(name):
+            raise
+        return None  # a cloud that works took it away meanwhile
+    return devices, frozenset(text.split("/")[0] for _, text in held)
 
 
 def _dhcp(folder: Path, commands: list[tuple[int, list[str]]]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from pileus.db.engine import Tx
 from pileus.doctor import database, host, network
 from pileus.doctor.findings import Finding, Guest, Host
+from pileus.node.contract import NodeFault
 from pileus.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def settled(settings: Settings, seconds: float) -> list[Finding]:
 
 def _once(settings: Settings) -> list[Finding]:
     # The host first: what is made after that is not judged.
-    seen = host.look(settings)
+    try:
+        seen = host.look(settings)
+    except (OSError, NodeFault) as error:
+        raise NoCloud(f"this host cannot be looked at: {error}; where guests are real that takes root") from None
     return _read(settings, lambda tx: list(_all(tx, seen)))
 
 
@@ -62,6 +66,8 @@ def _read(settings: Settings, work: Callable[[Tx], list[Finding]]) -> list[Findi
         remote = Database(settings.database_url, pool_size=1)
         try:
             return remote.run_sync(work, write=False)
+        except sa.exc.OperationalError as error:
+            raise NoCloud(f"the database cannot be read: {error.orig}") from None
         finally:
             remote.close()
     # Without a write-ahead log nobody has the database open, and reading it as usual would make one.

@@ -281,3 +281,20 @@ def test_no_cloud_is_said_to_be_none(patient: Patient, tmp_path: Any) -> None:
     with pytest.raises(judge.NoCloud, match="has a cloud ever run here"):
         judge.judge(settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_does_not_answer_is_said_to_be_that(patient: Patient) -> None:
+    settings = msgspec.structs.replace(patient.cloud.settings, database="postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(judge.NoCloud, match="the database cannot be read"):
+        judge.judge(settings)
+
+
+def test_a_host_that_may_not_be_looked_at_is_said_to_be_that(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(settings: object) -> Host:
+        raise PermissionError("not for you")
+
+    monkeypatch.setattr(doctor_host, "look", refused)
+    with pytest.raises(judge.NoCloud, match="that takes root"):
+        judge.judge(patient.cloud.settings)
