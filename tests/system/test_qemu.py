@@ -480,6 +480,8 @@ async def _disks(world: World) -> None:
         driver = world.driver
         await driver.build(spec)
         await console.says(r"tick 1 ")
+        await driver.inject_nmi(spec.id)
+        await console.says(r"NMI received")
         copy = world.directory / "copy.qcow2"
         await driver.snapshot(spec.id, copy)
         copy.chmod(0o644)
