@@ -13,6 +13,7 @@ from msgspec import UNSET
 from pileus.compute import demand, flavors, instance_actions, names, nics, quotas, scheduler, spec, states, zones
 from pileus.compute.schemas import BlockDevice, Fault, FlavorFacts, Hints, ImageFacts, NewServer, NewServerBody
 from pileus.compute.tables import keypair, server, server_group, server_tag
+from pileus.compute.versions import in_path
 from pileus.compute.views import links
 from pileus.image import images
 from pileus.network import security_groups
@@ -58,7 +59,7 @@ def create(call: Call) -> Reply:
     asked = body.server
     groups = asked.security_groups
     shown = [{"name": "default"}] if groups is UNSET else [{"name": g.name} for g in groups]
-    own_links = links(call.url, ids[0])
+    own_links = links(call.url, ids[0], in_path(call))
     view = {
         "id": ids[0], "links": own_links, "security_groups": shown,
         "OS-DCF:diskConfig": _disk_config(asked), "adminPass": new_password(asked.password),

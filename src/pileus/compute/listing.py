@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from pileus.compute import filters, servers, views
 from pileus.compute.tables import server
+from pileus.compute.versions import in_path
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 from pileus.web.pages import SortKey, next_link, page, sort_keys
@@ -45,7 +46,8 @@ _SHORT = tuple(dict.fromkeys((
 def index(call: Call) -> dict[str, Any]:
     """GET /servers: 200, ids and names."""
     rows, links = _rows(call, sa.select(*_SHORT), "index")
-    items = [{"id": row.id, "name": row.name, "links": views.links(call.url, row.id)} for row in rows]
+    version = in_path(call)
+    items = [{"id": row.id, "name": row.name, "links": views.links(call.url, row.id, version)} for row in rows]
     return {"servers": items, **links}
 
 
@@ -73,7 +75,7 @@ def _rows(call: Call, statement: sa.Select[Any], kind: str) -> tuple[list[Any], 
             raise BadRequest(f"marker [{marker_id}] not found")
     rows = page(call.tx, statement.where(*clauses), _sort(call), server.c.seq, limit, marker)
     if rows and len(rows) == limit:
-        path = "/v2.1/servers" + ("/detail" if kind == "detail" else "")
+        path = f"/{in_path(call)}/servers" + ("/detail" if kind == "detail" else "")
         asked = any(name == "limit" for name, _ in call.query_pairs)
         href = next_link(call.url + path, call.query_pairs, rows[-1].id, limit if asked else None)
         return rows, {"servers_links": [{"rel": "next", "href": href}]}

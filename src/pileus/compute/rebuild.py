@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from pileus.compute import create, names, orders, servers, spec, states
 from pileus.compute.schemas import Rebuild
+from pileus.compute.versions import in_path
 from pileus.compute.views import links
 from pileus.web.call import Call, Reply
 from pileus.web.errors import BadRequest
@@ -33,7 +34,8 @@ def rebuild(call: Call, row: Any, value: Rebuild) -> Reply:
     assert row is not None
     described = orders.described(call.tx, call.cloud, row)
     orders.send(call.tx, call.cloud, row, "rebuild", request_id=call.request_id, spec=described)
-    return Reply({"server": _view(call, row, value)}, headers={"Location": links(call.url, row.id)[0]["href"]})
+    here = links(call.url, row.id, in_path(call))[0]["href"]
+    return Reply({"server": _view(call, row, value)}, headers={"Location": here})
 
 
 def _changes(call: Call, value: Rebuild) -> dict[str, Any]:

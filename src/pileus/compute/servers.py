@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct
 from pileus.compute import names, nodes, states, views
 from pileus.compute.schemas import ServerChange
 from pileus.compute.tables import node, server, server_tag
+from pileus.compute.versions import in_path
 from pileus.compute.views import Shown, host_id
 from pileus.network import faces, ports
 from pileus.web.call import Call
@@ -148,10 +149,11 @@ def shown(call: Call, rows: list[Any]) -> list[Shown]:
     status: dict[str, str] | None = None
     if version >= (2, 16) and call.allows("os_compute_api:servers:show:host_status", project_id=None):
         status = host_statuses(tx, call.now)
-    specs = version >= (2, 47)
+    specs, path_version = version >= (2, 47), in_path(call)
     return [
         Shown(
             row, by_server.get(row.id, []), call.url, tags=tags.get(row.id, []), specs=specs, extended=True,
+            version=path_version,
             host_status=None if status is None else status.get(row.host, "UNKNOWN") if row.host else "",
         )
         for row in rows

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pileus.compute import servers, states
 from pileus.compute.schemas import TagsBody
 from pileus.compute.tables import server_tag
+from pileus.compute.versions import in_path
 from pileus.web.call import Call, Reply
 from pileus.web.errors import BadRequest, Conflict, NotFound
 
@@ -79,7 +80,8 @@ def put(call: Call) -> Reply:
         raise BadRequest(f"The number of tags exceeded the per-server limit {_MOST}")
     call.tx.execute(server_tag.insert(), {"server_id": row.id, "name": tag})
     _changed(call, row.id)
-    return Reply(status=201, headers={"Location": f"{call.url}/v2.1/servers/{row.id}/tags/{call.params['tag']}"})
+    here = f"{call.url}/{in_path(call)}/servers/{row.id}/tags/{call.params['tag']}"
+    return Reply(status=201, headers={"Location": here})
 
 
 def delete(call: Call) -> None:

@@ -55,23 +55,24 @@ def _item(address: str, kind: str, mac: str, extended: bool) -> dict[str, Any]:
 class Shown:
     """A server's row with all that its view needs; the fields' getters read it."""
 
-    __slots__ = ("extended", "groups", "host_status", "ports", "row", "specs", "status", "tags", "url")
+    __slots__ = ("extended", "groups", "host_status", "ports", "row", "specs", "status", "tags", "url", "version")
 
     def __init__(
         self, row: Any, ports: Sequence[PortInfo | Face], url: str, *, tags: list[str], specs: bool, extended: bool,
-        host_status: str | None,
+        host_status: str | None, version: str = "v2.1",
     ) -> None:
         self.row, self.ports, self.url, self.tags = row, ports, url, tags
+        self.version = version  # as paths have it
         self.specs = specs  # the caller may see extra specs
         self.extended = extended  # addresses carry their type and MAC
         self.host_status = host_status
         self.status = states.DELETED.upper() if row.deleted else states.status(row.vm_state, row.task_state)
 
 
-def links(url: str, server_id: str) -> list[dict[str, str]]:
+def links(url: str, server_id: str, version: str = "v2.1") -> list[dict[str, str]]:
     """Where a server is, with and without the version."""
     return [
-        {"rel": "self", "href": f"{url}/v2.1/servers/{server_id}"},
+        {"rel": "self", "href": f"{url}/{version}/servers/{server_id}"},
         {"rel": "bookmark", "href": f"{url}/servers/{server_id}"},
     ]
 
@@ -125,7 +126,7 @@ _CORE = View(
     Field("addresses", _addresses),
     Field("accessIPv4", "row.access_ip_v4"),
     Field("accessIPv6", "row.access_ip_v6"),
-    Field("links", lambda s: links(s.url, s.row.id)),
+    Field("links", lambda s: links(s.url, s.row.id, s.version)),
     Field("OS-DCF:diskConfig", "row.disk_config"),
     Field("locked", "row.locked", since=(2, 9)),
     Field("description", "row.description", since=(2, 19)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pileus.compute.versions import in_path
 from pileus.web.call import Call
 from pileus.web.pages import next_link
 from pileus.world import iso_micro
@@ -15,7 +16,7 @@ MOST = 1000
 def links(call: Call, collection: str, item: object) -> list[dict[str, str]]:
     """The `self` and `bookmark` links of a resource."""
     return [
-        {"rel": "self", "href": f"{call.url}/v2.1/{collection}/{item}"},
+        {"rel": "self", "href": f"{call.url}/{in_path(call)}/{collection}/{item}"},
         {"rel": "bookmark", "href": f"{call.url}/{collection}/{item}"},
     ]
 
