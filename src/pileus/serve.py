@@ -18,6 +18,7 @@ from pileus.cloud import Cloud
 from pileus.controller import LocalLink, LocalNodes
 from pileus.node.assemble import make_agents
 from pileus.web.app import App, AsgiApp, Receive, Scope, Send
+from pileus.web.protocol import Protocol
 from pileus.work import periodic
 
 _LOG = logging.getLogger("pileus")
@@ -47,7 +48,7 @@ def open_socket(address: str) -> socket.socket:
 def make_server(app: AsgiApp, workers_grace: int = _GRACE) -> uvicorn.Server:
     """The HTTP server as every port has it."""
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", ws="websockets-sansio", lifespan="off", log_config=None, access_log=False,
+        app, loop="uvloop", http=Protocol, ws="websockets-sansio", lifespan="off", log_config=None, access_log=False,
         server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=workers_grace, ws_max_size=1 << 20,
         h11_max_incomplete_event_size=None,
     )
