@@ -94,9 +94,9 @@ class App:
         status = await self._send_reply(call, reply, send)
         took = world.monotonic() - started
         self.cloud.metrics.answered(service.name, call.method, status, took)
-        _LOG.info(
-            "%s /%s%s status=%d ms=%.1f user=%s project=%s from=%s", call.method, service.name, path, status,
-            took * 1000, call.context.user_id or "-", call.context.project_id or "-", call.client,
+        log.info(
+            _LOG, f"{call.method} /{service.name}{path} status={status} ms={took * 1000:.1f} "
+            f"user={call.context.user_id or '-'} project={call.context.project_id or '-'} from={call.client}",
         )
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive) -> Reply:

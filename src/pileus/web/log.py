@@ -25,14 +25,17 @@ def _stamp(second: int) -> str:
 class TextFormat(logging.Formatter):
     """`2026-01-31T12:00:00.123Z INFO pileus.web req-… GET /compute/… status=200 ms=1.2`"""
 
+    @staticmethod
+    def line(now: float, level: str, name: str, text: str) -> str:
+        """A line without extras."""
+        return (
+            f"{_stamp(int(now))}.{int(now % 1 * 1000):03d}Z {level} {name} {request_id.get()} {_one_line(text)}"
+        )
+
     def format(self, record: logging.LogRecord) -> str:
-        stamp = _stamp(int(record.created))
         more = record.__dict__.keys() - _OWN
         extra = "".join(f" {k}={v}" for k, v in record.__dict__.items() if k in more) if more else ""
-        line = (
-            f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.name} {request_id.get()} "
-            f"{_one_line(record.getMessage())}{extra}"
-        )
+        line = self.line(record.created, record.levelname, record.name, record.getMessage()) + extra
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -50,6 +53,31 @@ class JsonFormat(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+class Output(logging.StreamHandler[TextIO]):
+    """Where all lines go."""
+
+    def say(self, line: str) -> None:
+        """Write a line that is complete."""
+        self.acquire()
+        try:
+            self.stream.write(line + "\n")
+            self.flush()
+        finally:
+            self.release()
+
+
+def info(logger: logging.Logger, text: str) -> None:
+    """What `logger.info(text)` does, in a third of the time where the process logs text to one place only."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    handlers = logging.getLogger().handlers
+    output = handlers[0] if len(handlers) == 1 and not logger.handlers else None
+    if isinstance(output, Output) and isinstance(output.formatter, TextFormat):
+        output.say(TextFormat.line(time.time(), "INFO", logger.name, text))
+    else:
+        logger.info("%s", text)
+
+
 def _one_line(text: str) -> str:
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
@@ -59,7 +87,7 @@ def set_up(form: str, level: str, stream: TextIO | None = None) -> None:
     # What no line shows need not be found out for each (Python's logging guide, "Optimization"): half of a line's time.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Output(stream or sys.stderr)
     handler.setFormatter(JsonFormat() if form == "json" else TextFormat())
     root = logging.getLogger()
     root.handlers[:] = [handler]
