@@ -1,8 +1,9 @@
 """The image store: files under `state_dir`/images, hashed and inspected while they come in.
 
 Bytes are gathered into blocks of `BLOCK`; each block is hashed by two threads (hashlib lets go of the interpreter) and
-written by a third while the event loop gathers the next, so that an upload takes the time of the slowest of them and
-two blocks of memory. A file is written beside the store, made durable, and then renamed into it.
+written by a third while the event loop gathers the next; none waits for the others, but for who is `_BUFFERS` blocks
+behind. So an upload takes the time of the slowest of them and four blocks of memory. A file is written beside the
+store, made durable, and then renamed into it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import mmap
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pileus.cloud import Cloud
 
 BLOCK = 1 << 20
+_BUFFERS = 4
 _HOLE = 64 << 10
 _ZEROS = bytes(_HOLE)
 _SYNC_EVERY = 64 << 20
@@ -153,7 +156,9 @@ async def take_in(
     loop, threads = asyncio.get_running_loop(), pool(cloud)
     sink = _Sink(path)
     most = cloud.settings.image_max_size
-    busy: asyncio.Future[list[None]] | None = None
+    works = (sink.sha512.update, sink.md5.update, sink.write)
+    tails: list[asyncio.Future[None]] = []
+    going: deque[asyncio.Future[list[None]]] = deque()
     told = time.monotonic()
     taken = 0
     try:
@@ -161,23 +166,25 @@ async def take_in(
             taken += len(block)
             if taken > most:
                 raise TooLarge(f"The image is larger than {most} bytes, the most that is taken here.")
-            if busy is not None:
-                await busy
-            busy = asyncio.gather(*(
-                loop.run_in_executor(threads, work, block)
-                for work in (sink.sha512.update, sink.md5.update, sink.write)
-            ))
+            tails = [
+                asyncio.ensure_future(_after(before, loop, threads, work, block))
+                for before, work in zip(tails or (None, None, None), works, strict=True)
+            ]
+            going.append(asyncio.gather(*tails))
+            if len(going) == _BUFFERS:
+                await asyncio.shield(going[0])  # a cancelled upload must not leave the threads behind
+                going.popleft()
             if alive is not None and time.monotonic() - told > 20:
                 told = time.monotonic()
                 await alive()
-        if busy is not None:
-            await busy
-        busy = None
+        while going:
+            await asyncio.shield(going[0])
+            going.popleft()
         await loop.run_in_executor(threads, sink.finish)
     except BaseException:
-        if busy is not None:
-            with contextlib.suppress(Exception):
-                await asyncio.shield(busy)
+        if tails:
+            await asyncio.wait(tails)
+            await asyncio.gather(*going, return_exceptions=True)
         if path is not None:
             discard(cloud, path)
         raise
@@ -186,12 +193,22 @@ async def take_in(
     return Receipt(sink.size, sink.md5.hexdigest(), sink.sha512.hexdigest(), sink.inspector.finish())
 
 
+async def _after(
+    before: asyncio.Future[None] | None, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor,
+    work: Callable[[memoryview], object], block: memoryview,
+) -> None:
+    """Do one piece of a kind of work when the piece before it is done. Raises what that raised."""
+    if before is not None:
+        await before
+    await loop.run_in_executor(threads, work, block)
+
+
 async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
     """The same bytes in pieces of `BLOCK`, the last one shorter.
 
-    A piece is good until the next but one is asked for: two buffers take turns, as fresh memory for each piece
+    A piece is good until `_BUFFERS` more are asked for: buffers take turns, as fresh memory for each piece
     costs a fifth of the hashing. They begin at a page, for O_DIRECT."""
-    views = (memoryview(mmap.mmap(-1, BLOCK)), memoryview(mmap.mmap(-1, BLOCK)))
+    views = [memoryview(mmap.mmap(-1, BLOCK)) for _ in range(_BUFFERS)]
     turn = at = 0
     async for chunk in chunks:
         rest = memoryview(chunk)
@@ -201,7 +218,7 @@ async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
             rest, at = rest[size:], at + size
             if at == BLOCK:
                 yield views[turn]
-                turn, at = 1 - turn, 0
+                turn, at = (turn + 1) % _BUFFERS, 0
     if at:
         yield views[turn][:at]
 
