@@ -54,7 +54,10 @@ def _fake(settings: Settings) -> dict[str, Guest]:
         journal = Journal(settings.state / "nodes" / node / "guests")
         journal.read()
         for guest in journal.guests.values():
-            found[guest.id] = Guest(node, guest.power in ("running", "paused"), power=guest.power)
+            running = guest.power in ("running", "paused")
+            # Between a move and its confirmation the source keeps a guest that is off.
+            if running or guest.id not in found:
+                found[guest.id] = Guest(node, running, power=guest.power)
     return found
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import pileus.db
@@ -51,6 +53,19 @@ def test_an_empty_database_gets_every_table_with_its_columns_and_keys(url: str) 
             lambda tx: [tx.execute(named_lock.insert().values(name=n)) for n in ("a", "A", "a ", "á", "a\u0301")]
         )
         upgrade(database)
+    finally:
+        database.close()
+
+
+def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+    database = Database(url)
+    try:
+        upgrade(database)
+        load_tables()
+        with database.engine.connect() as conn:
+            # Types are not compared: what MariaDB calls LONGTEXT is our Json.
+            context = MigrationContext.configure(conn, opts={"compare_type": False})
+            assert compare_metadata(context, metadata) == []
     finally:
         database.close()
 
