@@ -2,12 +2,19 @@
 # A small QEMU guest agent on the virtio port org.qemu.guest_agent.0: the commands that a cloud needs.
 export PATH=/usr/bin
 umask 077
-for port in /sys/class/virtio-ports/*; do
-    [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] && device=/dev/${port##*/}
+# A port appears some time after its driver, and learns its name only after that.
+tries=0
+while [ -z "$device" ] && [ $tries -lt 50 ]; do
+    for port in /sys/class/virtio-ports/*; do
+        read -r name <"$port/name" && [ "$name" = org.qemu.guest_agent.0 ] && device=/dev/${port##*/}
+    done 2>/dev/null
+    tries=$((tries + 1))
+    [ -n "$device" ] || sleep 0.2
 done
 [ -n "$device" ] && mkdir /run/pileus/agent 2>/dev/null || exit 0
 value() { printf '%b' "$(awk -F'\t' -v key="$1" '$1 == key {print $2}' /run/pileus/agent/request)"; }
-answer() { printf '%s\n' "$1" >&3; }
+# An answer bears its request's id, as it was written: clients wait for that.
+answer() { printf '%s%s}\n' "${1%\}}" "${id:+, \"id\": $id}" >&3; }
 refuse() { answer "{\"error\": {\"class\": \"$1\", \"desc\": \"$2\"}}"; }
 commands='guest-sync guest-sync-delimited guest-ping guest-info guest-set-user-password guest-shutdown guest-fsfreeze-freeze guest-fsfreeze-thaw guest-fsfreeze-status'
 
@@ -52,10 +59,12 @@ shut_down() {
 
 respond() {
     # 0xFF before a delimited sync is not JSON: drop what stands before the first brace.
-    printf '{%s\n' "${line#*\{}" | awk -f /usr/lib/pileus/json.awk >/run/pileus/agent/request 2>/dev/null || {
+    id=
+    printf '{%s\n' "${line#*\{}" | awk -v ids=1 -f /usr/lib/pileus/json.awk >/run/pileus/agent/request 2>/dev/null || {
         refuse GenericError "not JSON"
         return
     }
+    id=$(awk -F'\t' '$1 == "written.id" {print $2}' /run/pileus/agent/request)
     case $(value execute) in
     guest-sync) answer "{\"return\": $(value arguments.id)}" ;;
     guest-sync-delimited) printf '\377' >&3; answer "{\"return\": $(value arguments.id)}" ;;

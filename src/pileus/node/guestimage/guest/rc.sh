@@ -33,9 +33,7 @@ acpid -l /dev/null
 # The watch begins after the boot's own flood of events; what came meanwhile is found by looking again.
 uevent $lib/hotplug &
 add_nics
-for port in /sys/class/virtio-ports/*; do
-    [ -e "$port" ] && { $lib/agent & break; }
-done
+[ -d /sys/bus/virtio/drivers/virtio_console ] && $lib/agent &
 stage "devices"
 
 key=/etc/dropbear/dropbear_ed25519_host_key
