@@ -137,6 +137,8 @@ def _facts(cloud: Cloud, hypervisor: Hypervisor, folder: Path, image: Path) -> d
             "flavor_ref_alt": cloud.flavor_ref_alt,
             "build_timeout": patience,
         },
+        # Nothing is put behind a host name that has a domain already.
+        "compute-feature-enabled": {"dhcp_domain": ""},
         "image": {"build_timeout": patience},
         "network": {
             "public_network_id": cloud.public_network_id,
