@@ -7,6 +7,7 @@ plain handler does, its token check included, happens in one transaction.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import os
@@ -112,7 +113,7 @@ class App:
         elif call.method in ("POST", "PUT", "PATCH"):
             await _drain(receive)
         try:
-            if inspect.iscoroutinefunction(route.handler):
+            if _is_async(route.handler):
                 if route.policy != PUBLIC:
                     await call.db.run(lambda tx: self._authorize(call, route, tx), write=False)
                 result = await route.handler(call)
@@ -167,7 +168,7 @@ class App:
             headers["x-compute-request-id"] = call.request_id
         micro = call.service.microversions
         if micro and call.version is not None and not call.service.is_unversioned(call.path):
-            headers.update(micro.headers(call.version))
+            headers.update(call.service.version_headers(call.version))
         head = call.method == "HEAD"
         if isinstance(reply, SendFile):
             await _send_file(send, status, reply, head)
@@ -183,7 +184,7 @@ class App:
 def _read_head(call: Call, scope: Scope) -> None:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
-        key = name.decode("latin-1")
+        key = _text(name)
         text = value.decode("latin-1")
         headers[key] = f"{headers[key]},{text}" if key in headers and key != "x-auth-token" else text
     call.headers = headers
@@ -224,7 +225,10 @@ def _route(call: Call) -> Route:
         raise NotFound(f"The resource could not be found: {call.method} {call.path} is not in this version.")
     names, route = chosen
     try:
-        call.params = {name: unquote(value, errors="strict") for name, value in zip(names, values, strict=True)}
+        call.params = {
+            name: unquote(value, errors="strict") if "%" in value else value
+            for name, value in zip(names, values, strict=True)
+        }
     except UnicodeDecodeError:
         raise BadRequest("The path is not valid UTF-8.") from None
     if any("\0" in value for value in call.params.values()):
@@ -271,8 +275,24 @@ def _fault(service: Service, problem: Problem, call: Call) -> Reply:
     return Reply(body, status=problem.status, headers={**headers, **problem.headers})
 
 
+# What is the same for every request is worked out once: a request has a dozen names of headers.
+@functools.lru_cache(1024)
+def _name(header: str) -> bytes:
+    return header.lower().encode("latin-1")
+
+
+@functools.lru_cache(1024)
+def _text(name: bytes) -> str:
+    return name.decode("latin-1")
+
+
+@functools.lru_cache(4096)
+def _is_async(handler: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(handler)
+
+
 def _head_of(status: int, headers: dict[str, str], media: str, length: int | None) -> dict[str, Any]:
-    pairs = [(k.lower().encode("latin-1"), v.encode("latin-1", "replace")) for k, v in headers.items()]
+    pairs = [(_name(k), v.encode("latin-1", "replace")) for k, v in headers.items()]
     if media and status not in (204, 304) and not any(k == b"content-type" for k, _ in pairs):
         pairs.append((b"content-type", media.encode()))
     if length is not None and status not in (204, 304):

@@ -86,10 +86,18 @@ class Service:
     unversioned: frozenset[str] = frozenset()
     """First segments below which there are no microversions: requests are served as the lowest, whatever they ask."""
     tree: Node = field(default_factory=Node)
+    _version_headers: dict[Version, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for route in self.routes:
             _insert(self.tree, route)
+
+    def version_headers(self, version: Version) -> dict[str, str]:
+        """What each reply says of its microversion; a dict of the service's own, not to be changed."""
+        found = self._version_headers.get(version)
+        if found is None:
+            found = self._version_headers[version] = self.microversions.headers(version) if self.microversions else {}
+        return found
 
     @property
     def prefix(self) -> str:
