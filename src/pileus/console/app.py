@@ -75,13 +75,13 @@ class ConsoleApp:
         except Problem as problem:
             _LOG.warning("console of server %s: %s", found.server_id, problem)
             return None
-        return answer
+        return str(answer)
 
 
 def _token(scope: Scope, headers: dict[str, str]) -> str:
     """The token of the socket's URL, or the cookie that older pages set."""
-    found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
-    if found:
+    query: dict[str, list[str]] = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    if found := query.get("token"):
         return found[0]
     for part in headers.get("cookie", "").split(";"):
         name, _, value = part.strip().partition("=")
