@@ -145,7 +145,7 @@ def test_questions_too_new(placement: Placement, query: str, version: str) -> No
 
 
 def test_a_thousand_providers(cloud: Cloud, placement: Placement) -> None:
-    """SPECIFICATION.md promises 40 ms; this holds four times that of processor time, the client included, on any machine."""
+    """SPECIFICATION.md promises 40 ms; here it is four times that of processor time, the client included."""
     stock = {
         "NUMA_CORE": Inventory(total=64, allocation_ratio=4.0),
         "NUMA_THREAD": Inventory(total=262144, reserved=512),
