@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pileus.node.assemble import clean_host, prepare_host
 from pileus.node.contract import (
     ConfigDriveFile,
     GuestGone,
@@ -35,8 +36,10 @@ from pileus.node.contract import (
     ServerSpec,
     VolumeSpec,
 )
+from pileus.node.guestimage import cached
 from pileus.node.hypervisor.qemu import Qemu, QemuSettings, accel
 from pileus.node.hypervisor.qemu.settings import account
+from pileus.settings import Settings
 
 pytestmark = [
     pytest.mark.system,
@@ -155,10 +158,18 @@ class World:
         return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def qemu_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The account that QEMU runs as; it is gone afterwards if it was not there before."""
+    settings = Settings(state_dir=str(tmp_path_factory.mktemp("account")))
+    prepare_host(settings)
+    yield
+    clean_host(settings)
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
-    if not GUEST.exists():
-        pytest.skip("the guest image is not built")
+    cached(GUEST.parent)
     directory = Path(tempfile.mkdtemp(prefix="pq-", dir="/var/tmp"))
     directory.chmod(0o755)
     made = World(directory)

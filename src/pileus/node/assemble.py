@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import ipaddress
 import os
 import pwd
@@ -61,7 +63,11 @@ def prepare_host(settings: Settings) -> None:
         return
     except KeyError:
         pass
-    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", settings.qemu_user]
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+    with contextlib.suppress(KeyError):
+        grp.getgrnam("kvm")
+        command += ["--groups", "kvm"]  # may open /dev/kvm
+    command.append(settings.qemu_user)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Missing(f"The account {settings.qemu_user} could not be made: {done.stderr.strip()}")
