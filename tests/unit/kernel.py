@@ -15,6 +15,7 @@ class StillWorld(World):
     """Time stands until it is set; ids count up."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.time = 1_000_000.0
         self.ids = 0
 

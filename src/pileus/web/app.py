@@ -82,7 +82,7 @@ class App:
     async def _serve(self, service: Service, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         world = self.cloud.world
         started = world.monotonic()
-        call = Call(self.cloud, service, scope["method"], path, "req-" + world.uuid())
+        call = Call(self.cloud, service, scope["method"], path, world.request_id())
         log.request_id.set(call.request_id)
         try:
             reply = await self._answer(call, scope, receive)

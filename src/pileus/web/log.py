@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import json
@@ -56,14 +57,36 @@ class JsonFormat(logging.Formatter):
 class Output(logging.StreamHandler[TextIO]):
     """Where all lines go."""
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._waiting: list[str] = []
+
     def say(self, line: str) -> None:
-        """Write a line that is complete."""
+        """Write a line that is complete: with those of the same turn of the event loop, in one go."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._waiting.append(line)
+            return self.write_waiting()
+        if not self._waiting:
+            loop.call_soon(self.write_waiting)
+        self._waiting.append(line)
+
+    def write_waiting(self) -> None:
+        """Write what waits."""
         self.acquire()
         try:
-            self.stream.write(line + "\n")
-            self.flush()
+            lines, self._waiting = self._waiting, []
+            if lines:
+                self.stream.write("\n".join(lines) + "\n")
+                self.flush()
         finally:
             self.release()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, behind what waits."""
+        self.write_waiting()
+        super().emit(record)
 
 
 def info(logger: logging.Logger, text: str) -> None:
