@@ -39,6 +39,7 @@ from pileus.node.hypervisor.qemu import (
     volumes,
 )
 from pileus.node.hypervisor.qemu.commandline import wants_agent
+from pileus.node.hypervisor.qemu.files import to_its_end
 from pileus.node.hypervisor.qemu.guest import Guest
 from pileus.node.hypervisor.qemu.host import Host
 from pileus.node.hypervisor.qemu.settings import QemuSettings
@@ -122,7 +123,7 @@ class Qemu:
             if guest.running:
                 return guest.state()
             try:
-                await asyncio.to_thread(guest.files.make, self._host.who)
+                await to_its_end(guest.files.make, self._host.who)
                 guest.spec, guest.record.phase = spec, "building"
                 await guest.save(spec=True)
                 report("image", 0, 1)

@@ -16,7 +16,7 @@ from pileus.node.contract import GuestState, NicSpec, NodeFault, ServerSpec, Vol
 from pileus.node.hypervisor.qemu import disks, nics, process, saving, snapshots, volumes
 from pileus.node.hypervisor.qemu.commandline import Machine, build, wants_agent
 from pileus.node.hypervisor.qemu.disks import Bases, volume_device
-from pileus.node.hypervisor.qemu.files import GuestFiles
+from pileus.node.hypervisor.qemu.files import GuestFiles, to_its_end
 from pileus.node.hypervisor.qemu.host import Host
 from pileus.node.hypervisor.qemu.listeners import listening
 from pileus.node.hypervisor.qemu.monitor import Event, Monitor, MonitorGone
@@ -82,7 +82,7 @@ class Guest:
 
     async def save(self, *, spec: bool = False) -> None:
         """Write what must be known after a restart."""
-        await asyncio.to_thread(self.files.write, self.spec if spec else None, self.record)
+        await to_its_end(self.files.write, self.spec if spec else None, self.record)
 
     async def change(
         self, *, nics: tuple[NicSpec, ...] | None = None, volumes: tuple[VolumeSpec, ...] | None = None
