@@ -27,8 +27,10 @@ if [ -z "$listen" ] || [ -z "$port" ] || [ $# = 0 ]; then
     exit 1
 fi
 if [ -z "$udp" ]; then
-    [ -n "$keep" ] && exec busybox nd -ll -p "$port" -e "$@"
-    exec busybox nd -l -p "$port" -e "$@"
+    # What the other side sends is read to the end: a socket that is closed with input unread is reset, and a reset may
+    # overtake the answer.
+    [ -n "$keep" ] && more=-ll || more=-l
+    exec busybox nd $more -p "$port" -e /bin/sh -c '"$@"; timeout 1 cat >/dev/null' sh "$@"
 fi
 while :; do
     "$@" | nc.openbsd -u -l -w 1 -p "$port"
