@@ -251,7 +251,7 @@ class Guest:
         """End QEMU, by its own orderly way unless `at_once`, and record the state that remains."""
         monitor, running = self.monitor, self.record.process
         self.monitor, self.paused = None, False
-        if running is not None and not at_once:
+        if running is not None:  # whoever finds it without a process knows that it was meant
             self.record.phase = f"ending:{power}"
             await self.save()
         if monitor is not None:
