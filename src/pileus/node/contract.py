@@ -58,6 +58,35 @@ class VolumeSpec(Message, frozen=True, kw_only=True):
     tag: str | None = None
 
 
+class MoveSource(Message, frozen=True, kw_only=True):
+    """Where a node gives out the disks of a guest that is off, to be copied by the guest's next node."""
+
+    host: str  # underlay address
+    secret: str  # hex: the TLS pre-shared key of this move alone
+    disks: dict[str, int]  # name of a disk ("root", "ephemeral", "swap", …) to the port of its NBD server
+
+
+class MoveTarget(Message, frozen=True, kw_only=True):
+    """Where a node takes in a running guest."""
+
+    host: str  # underlay address
+    secret: str  # hex: the TLS pre-shared key of this move alone
+    memory_port: int
+    disks_port: int = 0  # of the NBD server that takes the local disks; 0: no disk has to be copied
+    disks: tuple[str, ...] = ()  # names of its exports
+
+
+class MoveProgress(Message, frozen=True, kw_only=True):
+    """How far a live migration is. Bytes."""
+
+    memory_total: int = 0
+    memory_done: int = 0
+    memory_left: int = 0
+    disk_total: int = 0
+    disk_done: int = 0
+    disk_left: int = 0
+
+
 class ConfigDriveFile(Message, frozen=True, kw_only=True):
     path: str  # "openstack/latest/meta_data.json"
     content: bytes
@@ -214,6 +243,40 @@ class Hypervisor(Protocol):
 
     async def snapshot(self, server_id: str, target: Path) -> None:
         """A complete, self-contained qcow2 file of the root disk, consistent as after a power cut."""
+        ...
+
+    async def export_disks(self, server_id: str) -> MoveSource:
+        """The guest is off: give out its disks, read-only, until `end_export`, `power_on` or `destroy`. Told twice,
+        the answer is the same while it lasts."""
+        ...
+
+    async def end_export(self, server_id: str) -> None: ...
+    async def fetch_disks(self, spec: ServerSpec, source: MoveSource, progress: Progress | None = None) -> None:
+        """Make the guest's disks here from those that another node gives out. Complete or not at all: `build` after it
+        starts the guest on them."""
+        ...
+
+    async def take_in(self, spec: ServerSpec) -> MoveTarget:
+        """Make ready for a guest that runs on another node: its disks where none are shared, its NICs, and a QEMU
+        that waits for its memory. `destroy` takes it back."""
+        ...
+
+    async def send(self, server_id: str, target: MoveTarget, progress: Progress | None = None) -> None:
+        """Move the running guest to where it is taken in; returns when it runs there and no longer here. Raises
+        NodeFault when it did not go; then it runs here as before. Told again after being killed, it goes on watching."""
+        ...
+
+    async def taken(self, spec: ServerSpec) -> GuestState:
+        """The guest has arrived: close what only the move needed."""
+        ...
+
+    async def move_progress(self, server_id: str) -> MoveProgress: ...
+    async def abort_move(self, server_id: str) -> None:
+        """End a move that goes on here: `send` raises. Nothing, when there is none."""
+        ...
+
+    async def force_move(self, server_id: str) -> None:
+        """End a move now: pause the guest so that the rest of its memory can follow."""
         ...
 
     async def attach_nic(self, spec: ServerSpec, nic: NicSpec) -> None: ...
@@ -392,8 +455,8 @@ class Task(Message, frozen=True, kw_only=True):
 class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
-    snapshot, attach_nic, detach_nic, attach_volume, detach_volume. A password is never in
-    a task: see `Agent.answer`."""
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, export_disks, end_export, take_in, send, taken;
+    a build with `source` fetches the disks first. A password is never in a task: see `Agent.answer`."""
 
     server_id: str
     spec: ServerSpec | None = None
@@ -402,6 +465,8 @@ class ServerTask(Message, frozen=True, kw_only=True):
     image_id: str | None = None  # snapshot: the image that waits for the data
     port_id: str | None = None  # attach_nic (found in spec.nics), detach_nic
     volume_id: str | None = None  # attach_volume (found in spec.volumes), detach_volume
+    source: MoveSource | None = None  # build
+    target: MoveTarget | None = None  # send
 
 
 class ServerDone(Message, frozen=True, kw_only=True):
@@ -410,6 +475,8 @@ class ServerDone(Message, frozen=True, kw_only=True):
     guest: GuestState | None = None
     ports_up: tuple[str, ...] = ()
     bytes_stored: int = 0  # snapshot
+    source: MoveSource | None = None  # export_disks
+    target: MoveTarget | None = None  # take_in
 
 
 class TaskResult(Message, frozen=True, kw_only=True):

@@ -1,8 +1,27 @@
-"""The embedded bus: wakes whoever waits for a node's work, in this process."""
+"""The bus: wakes whoever waits for a node's work, in this process and, by a carrier, on the other controllers."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, Protocol
+
+
+class Carrier(Protocol):
+    """Takes wakes and questions to the other controllers of the cloud: over their own links, or through RabbitMQ.
+
+    It may lose any of them: every row is found by a look at the database once a second too."""
+
+    def publish(self, topic: str) -> None:
+        """Wake `topic` on every other controller. Never blocks and never raises."""
+        ...
+
+    async def ask(self, controller: str, node: str, question: str, arguments: dict[str, Any]) -> Any:
+        """Have the controller to which the node is connected ask it. Raises what `Cloud.ask` raises."""
+        ...
+
+    async def run(self) -> None:
+        """Carry, until cancelled."""
+        ...
 
 
 class Bus:
@@ -10,9 +29,16 @@ class Bus:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self.carrier: Carrier | None = None
 
     def wake(self, topic: str) -> None:
         """Something is there for `topic`. Call on the event loop's thread."""
+        self.wake_here(topic)
+        if self.carrier is not None:
+            self.carrier.publish(topic)
+
+    def wake_here(self, topic: str) -> None:
+        """The same, for this process alone."""
         for event in self._waiting.get(topic, ()):
             event.set()
 
