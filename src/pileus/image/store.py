@@ -17,7 +17,6 @@ import mmap
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pileus.image.inspect import Inspection, Inspector
+from pileus.image.lanes import Lanes
 from pileus.web.errors import TooLarge
 
 if TYPE_CHECKING:
@@ -155,10 +155,8 @@ async def take_in(
     as after any other failure."""
     loop, threads = asyncio.get_running_loop(), pool(cloud)
     sink = _Sink(path)
+    lanes = Lanes(threads, (sink.sha512.update, sink.md5.update, sink.write), _BUFFERS)
     most = cloud.settings.image_max_size
-    works = (sink.sha512.update, sink.md5.update, sink.write)
-    tails: list[asyncio.Future[None]] = []
-    going: deque[asyncio.Future[list[None]]] = deque()
     told = time.monotonic()
     taken = 0
     try:
@@ -166,41 +164,22 @@ async def take_in(
             taken += len(block)
             if taken > most:
                 raise TooLarge(f"The image is larger than {most} bytes, the most that is taken here.")
-            tails = [
-                asyncio.ensure_future(_after(before, loop, threads, work, block))
-                for before, work in zip(tails or (None, None, None), works, strict=True)
-            ]
-            going.append(asyncio.gather(*tails))
-            if len(going) == _BUFFERS:
-                await asyncio.shield(going[0])  # a cancelled upload must not leave the threads behind
-                going.popleft()
+            await lanes.put(block)
             if alive is not None and time.monotonic() - told > 20:
                 told = time.monotonic()
                 await alive()
-        while going:
-            await asyncio.shield(going[0])
-            going.popleft()
+        await lanes.end()
         await loop.run_in_executor(threads, sink.finish)
     except BaseException:
-        if tails:
-            await asyncio.wait(tails)
-            await asyncio.gather(*going, return_exceptions=True)
-        if path is not None:
-            discard(cloud, path)
+        try:
+            await lanes.settle()
+        finally:
+            if path is not None:
+                discard(cloud, path)
         raise
     finally:
         sink.close()
     return Receipt(sink.size, sink.md5.hexdigest(), sink.sha512.hexdigest(), sink.inspector.finish())
-
-
-async def _after(
-    before: asyncio.Future[None] | None, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor,
-    work: Callable[[memoryview], object], block: memoryview,
-) -> None:
-    """Do one piece of a kind of work when the piece before it is done. Raises what that raised."""
-    if before is not None:
-        await before
-    await loop.run_in_executor(threads, work, block)
 
 
 async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
