@@ -1,0 +1,38 @@
+"""Errors that cross a cluster connection, by name: they are raised on the other side as what they were."""
+
+from __future__ import annotations
+
+import logging
+
+from pileus.cluster.frames import Broken, Failure
+from pileus.node.contract import GuestGone, NodeFault
+from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
+
+_LOG = logging.getLogger("pileus.cluster")
+
+_KINDS: dict[str, type[Exception]] = {
+    "fault": NodeFault, "gone": GuestGone, "conflict": Conflict, "unavailable": Unavailable, "forbidden": Forbidden,
+    "not-found": NotFound, "bad-request": BadRequest,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+class Refused(Exception):
+    """The other side does not want this connection; says why and what to do."""
+
+
+def as_failure(number: int, what: str, error: Exception) -> Failure:
+    """An error on its way. What it is about is told, but not the inside of an error that nobody foresaw."""
+    name = _NAMES.get(type(error))
+    if name is not None:
+        return Failure(number, name, str(error))
+    if isinstance(error, Broken):
+        return Failure(number, "unavailable", str(error))
+    _LOG.exception("'%s' failed", what, exc_info=error)
+    return Failure(number, "error", f"'{what}' failed: {type(error).__name__}; the log there tells more")
+
+
+def from_failure(failure: Failure) -> Exception:
+    """The error that a frame tells of."""
+    kind = _KINDS.get(failure.kind)
+    return NodeFault(failure.text) if kind is None else kind(failure.text)
