@@ -178,6 +178,12 @@ class Agent:
             return await self.hypervisor.set_password(server_id, arguments["user"], arguments["password"])
         if question == "inject_nmi":
             return await self.hypervisor.inject_nmi(server_id)
+        if question == "move_progress":
+            return await self.hypervisor.move_progress(server_id)
+        if question == "abort_move":
+            return await self.hypervisor.abort_move(server_id)
+        if question == "force_move":
+            return await self.hypervisor.force_move(server_id)
         raise NodeFault(f"nodes cannot answer '{question}'")
 
     async def _guest_changed(self, server_id: str, power: str) -> None:

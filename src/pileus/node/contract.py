@@ -74,6 +74,7 @@ class MoveTarget(Message, frozen=True, kw_only=True):
     memory_port: int
     disks_port: int = 0  # of the NBD server that takes the local disks; 0: no disk has to be copied
     disks: tuple[str, ...] = ()  # names of its exports
+    word_port: int = 0  # where the node waits to be told that the guest is gone from where it was
 
 
 class MoveProgress(Message, frozen=True, kw_only=True):
@@ -256,9 +257,14 @@ class Hypervisor(Protocol):
         starts the guest on them."""
         ...
 
-    async def take_in(self, spec: ServerSpec) -> MoveTarget:
+    async def layout(self, server_id: str) -> str:
+        """How a running guest's machine is put together, for `take_in`, which makes the very same: what was plugged in
+        and out has left its traces. Nothing that a controller has to understand; good while nothing is done to it."""
+        ...
+
+    async def take_in(self, spec: ServerSpec, layout: str) -> MoveTarget:
         """Make ready for a guest that runs on another node: its disks where none are shared, its NICs, and a QEMU
-        that waits for its memory. `destroy` takes it back."""
+        that waits for its memory. `destroy` takes it back. `layout` is the other node's answer about it."""
         ...
 
     async def send(self, server_id: str, target: MoveTarget, progress: Progress | None = None) -> None:
@@ -455,8 +461,9 @@ class Task(Message, frozen=True, kw_only=True):
 class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
-    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, export_disks, end_export, take_in, send, taken;
-    a build with `source` fetches the disks first. A password is never in a task: see `Agent.answer`."""
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, export_disks, end_export, layout, take_in, send,
+    taken; a build with `source` fetches the disks first. A live move is layout, take_in, send, taken, and destroy
+    where it was. A password is never in a task: see `Agent.answer`."""
 
     server_id: str
     spec: ServerSpec | None = None
@@ -467,6 +474,7 @@ class ServerTask(Message, frozen=True, kw_only=True):
     volume_id: str | None = None  # attach_volume (found in spec.volumes), detach_volume
     source: MoveSource | None = None  # build
     target: MoveTarget | None = None  # send
+    layout: str = ""  # take_in
 
 
 class ServerDone(Message, frozen=True, kw_only=True):
@@ -477,6 +485,7 @@ class ServerDone(Message, frozen=True, kw_only=True):
     bytes_stored: int = 0  # snapshot
     source: MoveSource | None = None  # export_disks
     target: MoveTarget | None = None  # take_in
+    layout: str = ""  # layout
 
 
 class TaskResult(Message, frozen=True, kw_only=True):

@@ -141,8 +141,40 @@ async def _detach_volume(agent: Agent, given: ServerTask) -> ServerDone:
     return ServerDone()
 
 
+async def _build(agent: Agent, given: ServerTask) -> ServerDone:
+    if given.source is not None:
+        await agent.hypervisor.fetch_disks(_spec(given), given.source)
+    return await _starting("build")(agent, given)
+
+
+async def _export_disks(agent: Agent, given: ServerTask) -> ServerDone:
+    return ServerDone(source=await agent.hypervisor.export_disks(given.server_id))
+
+
+async def _end_export(agent: Agent, given: ServerTask) -> ServerDone:
+    await agent.hypervisor.end_export(given.server_id)
+    return ServerDone()
+
+
+async def _layout(agent: Agent, given: ServerTask) -> ServerDone:
+    return ServerDone(layout=await agent.hypervisor.layout(given.server_id))
+
+
+async def _take_in(agent: Agent, given: ServerTask) -> ServerDone:
+    spec = _spec(given)
+    await _wired(agent, spec)
+    return ServerDone(target=await agent.hypervisor.take_in(spec, given.layout))
+
+
+async def _send(agent: Agent, given: ServerTask) -> ServerDone:
+    if given.target is None:
+        raise NodeFault(f"the task does not say where server {given.server_id} is to go")
+    await agent.hypervisor.send(given.server_id, given.target)
+    return ServerDone()
+
+
 _HANDLERS: dict[str, Callable[[Agent, ServerTask], Awaitable[ServerDone]]] = {
-    "server.build": _starting("build"),
+    "server.build": _build,
     "server.rebuild": _starting("rebuild"),
     "server.power_on": _starting("power_on"),
     "server.resume": _starting("resume"),
@@ -160,4 +192,10 @@ _HANDLERS: dict[str, Callable[[Agent, ServerTask], Awaitable[ServerDone]]] = {
     "server.detach_nic": _detach_nic,
     "server.attach_volume": _attach_volume,
     "server.detach_volume": _detach_volume,
+    "server.export_disks": _export_disks,
+    "server.end_export": _end_export,
+    "server.layout": _layout,
+    "server.take_in": _take_in,
+    "server.send": _send,
+    "server.taken": _starting("taken"),
 }
