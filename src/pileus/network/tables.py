@@ -43,6 +43,8 @@ network = table(
     sa.Column("dns_domain", _Text, nullable=False),
     sa.Column("zone_hints", Json, nullable=False),
     sa.Column("node", Name, nullable=False, default=""),  # where its DHCP is served; "": nowhere yet
+    sa.Column("detached", sa.Boolean, nullable=False, server_default=sa.false()),  # taken off its node by hand
+    sa.Index("ix_network_network_node", "node"),
 )
 
 address_scope = table(
@@ -100,6 +102,7 @@ port = table(
     sa.Column("allowed_pairs", Json, nullable=False),  # [[address or CIDR, mac], …]
     sa.Column("dhcp_options", Json, nullable=False),  # [[name, value, ip version], …]
     sa.Column("host", Name, nullable=False),  # the node it is bound to; "": none
+    sa.Column("moving_to", Name),  # the node that wires it too, while its guest moves there
     sa.Column("vnic_type", sa.String(32), nullable=False),
     sa.Column("profile", Json, nullable=False),
     sa.Column("dns_name", _Text, nullable=False),
@@ -107,6 +110,7 @@ port = table(
     sa.UniqueConstraint("network_id", "mac"),
     sa.Index("ix_network_port_device", "device_id"),
     sa.Index("ix_network_port_host", "host", "network_id"),
+    sa.Index("ix_network_port_moving", "moving_to", "network_id"),
     sa.Index("ix_network_port_network_host", "network_id", "host"),
     sa.Index("ix_network_port_network_owner", "network_id", "device_owner"),
     sa.Index("ix_network_port_project_owner", "project_id", "device_owner"),
@@ -167,6 +171,8 @@ router = table(
     sa.Column("zone_hints", Json, nullable=False),
     sa.Column("node", Name, nullable=False, default=""),  # where it lives; "": nowhere yet
     sa.Column("change", sa.BigInteger, nullable=False, default=0),
+    sa.Column("detached", sa.Boolean, nullable=False, server_default=sa.false()),  # taken off its node by hand
+    sa.Index("ix_network_router_node", "node"),
 )
 
 floating_ip = table(
@@ -220,6 +226,8 @@ agent = table(
     sa.Column("created", Time, nullable=False),
     sa.Column("started", Time, nullable=False),
     sa.Column("heartbeat", Time, nullable=False),
+    sa.Column("lease", Time, nullable=False, server_default=sa.text("0")),  # that the node keeps to; 0: none
+    sa.Column("physical_networks", Json),  # that the node has; NULL: any
     sa.UniqueConstraint("kind", "node"),
 )
 

@@ -15,6 +15,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+DEAD_AFTER = 30.0
+"""Seconds without a heartbeat after which a node counts as down, and what is served there is moved elsewhere."""
+
+LEASE = 25.0
+"""Seconds after which a node that reaches no controller stops to serve what may be moved: before it is taken for dead,
+by a margin for clocks that differ between controllers and for heartbeats that are written together."""
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message between controller and node. Only adds fields, and each new one has a default."""
@@ -312,7 +319,7 @@ class SubnetState(Message, frozen=True, kw_only=True):
     ip_version: int = 4
     gateway_ip: str | None = None
     enable_dhcp: bool = True
-    dhcp_ip: str | None = None  # the address of this node's DHCP server in the subnet
+    dhcp_ip: str | None = None  # the address of the network's DHCP server in the subnet, on whichever node
     dns_nameservers: tuple[str, ...] = ()
     host_routes: tuple[tuple[str, str], ...] = ()  # (destination, nexthop)
     ipv6_address_mode: str | None = None
@@ -340,7 +347,7 @@ class NetworkState(Message, frozen=True, kw_only=True):
     hosts: tuple[HostEntry, ...] = ()
     dhcp_port: HostEntry | None = None  # set: this node serves DHCP, RA-less DNS and metadata for it
     dns_domain: str = ""
-    vteps: tuple[str, ...] = ()  # of the other nodes that carry this network
+    vteps: tuple[str, ...] = ()  # underlay addresses of the other nodes that carry this network
 
 
 class PortState(Message, frozen=True, kw_only=True):
@@ -408,12 +415,15 @@ class NodeNetwork(Message, frozen=True, kw_only=True):
     ports: tuple[PortState, ...] = ()
     security_groups: tuple[SecurityGroupState, ...] = ()
     routers: tuple[RouterState, ...] = ()
+    lease: float = 0.0  # seconds without a controller after which routers and DHCP are given up; 0: never
 
 
 class NetworkReport(Message, frozen=True, kw_only=True):
     revision: int
     ports_up: tuple[str, ...] = ()  # ids of the ports that are wired
     errors: dict[str, str] = {}  # id of a network, port or router: why it could not be made
+    lease: float = 0.0  # of the state that was applied: the node keeps to it
+    physical_networks: tuple[str, ...] | None = None  # that the node reaches; None: any, as nothing is carried
 
 
 MetadataServer = Callable[[str], Any]
