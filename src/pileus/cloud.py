@@ -7,12 +7,15 @@ import functools
 import importlib
 import importlib.util
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pileus.auth.context import Context
 from pileus.auth.policy import Policy
+from pileus.cluster.heartbeats import Heartbeats
 from pileus.db.engine import Database, Tx
 from pileus.settings import Settings
 from pileus.web.errors import Unavailable
@@ -35,6 +38,9 @@ ROOMS = ("identity", "image", "placement", "network", "compute")
 ResultHandler = Callable[[Tx, "Cloud", "Task", "TaskResult"], None]
 Job = Callable[["Cloud", "Task"], Awaitable[Any]]
 NodeCall = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
+NodeStream = Callable[
+    [str, str, dict[str, Any]], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+]
 Verifier = Callable[[Tx, str, "Call"], Context]
 
 
@@ -82,7 +88,13 @@ class Cloud:
         self.verify_token: Verifier = _no_verifier
         self.ask: NodeCall = _no_node
         """Ask a node something and wait for the answer: `await cloud.ask(node, "console_log", {…})`. For questions
-        only; whatever changes something is a task. Raises Unavailable when the node does not answer."""
+        only; whatever changes something is a task. Structs in the answer are dicts. Raises Unavailable when the node
+        does not answer, Conflict when it cannot."""
+        self.stream: NodeStream = _no_node
+        """The same for bytes both ways: reader and writer."""
+        self.controller = settings.node_name or socket.gethostname().split(".")[0]
+        """This controller's name among all."""
+        self.heartbeats = Heartbeats(self)
         self.memory: dict[str, Any] = {}
         """What rooms keep in this process only (caches), by room name; never the truth."""
 
@@ -92,8 +104,6 @@ class Cloud:
 
         upgrade(self.db)
         if self.settings.policy_file:
-            from pathlib import Path
-
             self.policy.override(Path(self.settings.policy_file))
         for room in self.rooms.values():
             if room.bootstrap:
@@ -103,6 +113,11 @@ class Cloud:
     def _bootstrap(self, bootstrap: Callable[[Tx, Cloud], None], tx: Tx) -> None:
         tx.serialize("bootstrap")  # controllers that start at once must not both make what is missing
         bootstrap(tx, self)
+
+    @property
+    def cluster_folder(self) -> Path:
+        """Where this controller's key and certificate are."""
+        return self.settings.state / "cluster"
 
     @property
     def served(self) -> list[Service]:

@@ -1,17 +1,23 @@
-"""The controller's end of a node's connection, for a node in this same process.
+"""The controller's end of a node's connection, in this same process or at the other end of a cluster connection.
 
 What arrives here is all that a node may say or ask; each is one call to a room's public function. A node is only
-given what is placed on it.
+given what is placed on it, and believed only about itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pileus.cloud import Cloud
+from pileus.cluster import nodes as members
+from pileus.cluster import peers, rights
+from pileus.cluster.frames import Broken
 from pileus.db.engine import Tx
 from pileus.node.agent import Agent
 from pileus.node.contract import (
@@ -24,37 +30,53 @@ from pileus.node.contract import (
     Task,
     TaskResult,
 )
-from pileus.web.errors import Conflict, Problem, Unavailable
+from pileus.web.errors import Conflict, Forbidden, Problem, Unavailable
 from pileus.work import tasks
 
+if TYPE_CHECKING:
+    from pileus.cluster.port import ClusterPort
+
 _LOG = logging.getLogger("pileus.controller")
-_POLL = 5.0
+_POLL = 30.0  # `work.watch` looks once a second
+_FACTS_EVERY = 60.0
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class LocalLink:
-    """A node in this process."""
+    """One node's end here."""
 
     def __init__(self, cloud: Cloud, node: str) -> None:
         self.cloud = cloud
         self.node = node
-        self._given: set[str] = set()
+        self.roles = frozenset({"compute", "network", "storage"})
+        self._given: set[tuple[str, int]] = set()
+        self._facts: HypervisorFacts | None = None
+        self._told = 0.0
 
     async def register(self, facts: HypervisorFacts) -> None:
         """The node is there, with these resources."""
-        from pileus.compute import nodes
+        await self._register(facts, True)
 
-        await self.cloud.db.run(lambda tx: nodes.register(tx, self.cloud, self.node, facts))
-
-    async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
-        """The node still lives."""
+    async def _register(self, facts: HypervisorFacts, first: bool) -> None:
         from pileus.compute import nodes
         from pileus.network import wiring
 
-        def beat(tx: Tx) -> None:
-            nodes.heartbeat(tx, self.cloud, self.node, facts)
+        def write(tx: Tx) -> None:
+            if "compute" in self.roles:
+                (nodes.register if first else nodes.heartbeat)(tx, self.cloud, self.node, facts)
             wiring.heartbeat(tx, self.cloud, self.node)
 
-        await self.cloud.db.run(beat)
+        await self.cloud.db.run(write)
+        self._facts, self._told = facts, self.cloud.world.monotonic()
+
+    async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
+        """The node still lives. What it says of itself is looked at when it has changed, and once a minute."""
+        now = self.cloud.world.monotonic()
+        if facts is not None and (facts != self._facts or now - self._told > _FACTS_EVERY):
+            await self._register(facts, False)
+        else:
+            self.cloud.heartbeats.heard(self.node)
 
     async def tasks(self) -> AsyncIterator[Task]:
         """The node's tasks, each given once per connection unless it is to be tried again."""
@@ -67,21 +89,28 @@ class LocalLink:
                     write=False,
                 )
                 for task in due:
-                    if task.id not in self._given:
-                        self._given.add(task.id)
+                    if (task.id, task.attempt) not in self._given:
+                        self._given.add((task.id, task.attempt))
                         yield task
+                self._given &= {(task.id, task.attempt) for task in due}
                 await place.wait(_POLL)
         finally:
             place.close()
 
     async def finish(self, result: TaskResult) -> None:
-        """A task has ended."""
+        """A task has ended. Raises Forbidden for one that is not this node's."""
+        if result.node != self.node:
+            raise Forbidden(f"Node {self.node} cannot speak for node {result.node}.")
         await self.cloud.db.run(lambda tx: tasks.finish(tx, self.cloud, result))
-        self._given.discard(result.task_id)
 
     async def guest_changed(self, report: GuestReport) -> bool:
-        """A guest stopped, started or crashed by itself. True: to be told again, something is done to the server."""
+        """A guest stopped, started or crashed by itself. True: to be told again, something is done to the server.
+
+        Raises Forbidden when told for another node."""
         from pileus.compute import nodes
+
+        if report.node != self.node:
+            raise Forbidden(f"Node {self.node} cannot speak for node {report.node}.")
 
         return await self.cloud.db.run(lambda tx: nodes.guest_changed(tx, self.cloud, report))
 
@@ -108,9 +137,10 @@ class LocalLink:
         await self.cloud.db.run(lambda tx: wiring.report(tx, self.cloud, self.node, report))
 
     async def image_bytes(self, image_id: str) -> AsyncIterator[bytes]:
-        """An image's data."""
+        """An image's data. Raises Forbidden unless a guest that is placed on the node needs it."""
         from pileus.image import data
 
+        await self._check(rights.may_read_image, image_id, "no guest of it is placed there")
         async for chunk in data.read(self.cloud, image_id):
             yield chunk
 
@@ -128,6 +158,28 @@ class LocalLink:
         except Problem as problem:
             raise NodeFault(f"the snapshot cannot be stored: {problem}") from None
 
+    async def image_wanted(self, image_id: str) -> bool:
+        """Whether a snapshot's data are still to come. Raises Forbidden for an image of no snapshot of this node's."""
+        from pileus.image import images
+
+        await self._check(rights.may_store_image, image_id, "no snapshot there is for it")
+        found = await self.cloud.db.run(lambda tx: images.info(tx, image_id), write=False)
+        return found is None or found.status != "active"
+
+    async def image_take(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+        """A snapshot's data, as they come. Raises NodeFault when the image does not take them."""
+        from pileus.image import data
+
+        try:
+            await data.store_stream(self.cloud, image_id, chunks)
+        except Problem as problem:
+            raise NodeFault(f"the snapshot cannot be stored: {problem}") from None
+
+    async def _check(self, may: Callable[[Tx, str, str, float], bool], image_id: str, why: str) -> None:
+        now = self.cloud.world.now()
+        if not await self.cloud.db.run(lambda tx: may(tx, self.node, image_id, now), write=False):
+            raise Forbidden(f"Image {image_id} is not for node {self.node}: {why}.")
+
     async def metadata(
         self, network_id: str, address: str, method: str, path: str, body: bytes
     ) -> tuple[int, str, bytes]:
@@ -136,6 +188,8 @@ class LocalLink:
         from pileus.network import wiring
 
         def answer(tx: Tx) -> tuple[int, str, bytes]:
+            if not rights.may_answer_for(tx, self.node, network_id):
+                raise Forbidden(f"Node {self.node} does not serve the metadata of {network_id}.")
             port = wiring.port_for_address(tx, network_id, address)
             if port is None or not port.device_id:
                 return 404, "text/plain", b"404 Not Found: no server has this address here.\n"
@@ -147,20 +201,72 @@ class LocalLink:
 
 
 class LocalNodes:
-    """The nodes of this process, and how to ask them something."""
+    """How any node is asked something: here, through its connection, or by the controller that has that."""
 
     def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
         self.agents: dict[str, Agent] = {}
-        cloud.ask = self.ask
+        self.port: ClusterPort | None = None
+        cloud.ask, cloud.stream = self.ask, self.stream
+
+    def here(self) -> set[str]:
+        """The nodes that are connected to this process."""
+        return set(self.agents) | (set(self.port.sessions) if self.port is not None else set())
 
     async def ask(self, node: str, question: str, arguments: dict[str, Any]) -> Any:
-        """The node's answer. Raises Unavailable when it is not here, Conflict when it cannot answer."""
-        agent = self.agents.get(node)
-        if agent is None:
-            raise Unavailable(f"Node {node} is not connected to this controller; is its agent running?")
+        """The node's answer. Raises Unavailable when it cannot be reached, Conflict when it cannot answer."""
+        if node in self.here():
+            return await self.ask_here(node, question, arguments)
+        other = await self._elsewhere(node)
+        carrier = self.cloud.bus.carrier
+        if carrier is None:
+            raise Unavailable(f"Node {node} is connected to controller {other}, which cannot be reached from here.")
+        return await carrier.ask(other, node, question, arguments)
+
+    async def ask_here(self, node: str, question: str, arguments: dict[str, Any]) -> Any:
+        """The same, of a node that is connected to this process."""
         try:
-            return await agent.answer(question, arguments)
+            if node in self.agents:
+                return plain(await self.agents[node].answer(question, arguments))
+            session = self.port.sessions.get(node) if self.port is not None else None
+            if session is None:
+                raise Unavailable(f"Node {node} is not connected to this controller; is its agent running?")
+            return await session.call("ask", [question, arguments])
         except GuestGone:
             raise Conflict(f"Server {arguments.get('server_id')} has no guest on node {node} now.") from None
         except NodeFault as fault:
             raise Conflict(str(fault)) from None
+        except (Broken, TimeoutError):
+            raise Unavailable(f"Node {node} did not answer.") from None
+
+    async def stream(self, node: str, question: str, arguments: dict[str, Any]) -> Streams:
+        """A stream of bytes both ways with the node, as a guest's screen. Raises as `ask`."""
+        if node in self.here():
+            return await self.stream_here(node, question, arguments)
+        return await peers.stream(self.cloud, await self._elsewhere(node), node, question, arguments)
+
+    async def stream_here(self, node: str, question: str, arguments: dict[str, Any]) -> Streams:
+        """The same, of a node that is connected to this process."""
+        try:
+            if node in self.agents:
+                return await asyncio.open_unix_connection(str(await self.agents[node].answer(question, arguments)))
+            if self.port is None:
+                raise Unavailable(f"Node {node} is not connected to this controller; is its agent running?")
+            return await self.port.stream(node, question, arguments)
+        except OSError as error:
+            raise Unavailable(f"Node {node}: {error}") from None
+        except GuestGone:
+            raise Conflict(f"Server {arguments.get('server_id')} has no guest on node {node} now.") from None
+        except NodeFault as fault:
+            raise Conflict(str(fault)) from None
+
+    async def _elsewhere(self, node: str) -> str:
+        other = await self.cloud.db.run(lambda tx: members.controller_of(tx, node), write=False)
+        if not other or other == self.cloud.controller:
+            raise Unavailable(f"Node {node} is not connected to any controller; is its agent running?")
+        return other
+
+
+def plain(answer: Any) -> Any:
+    """An answer as it would come over a connection: structs are dicts."""
+    return msgspec.to_builtins(answer, builtin_types=(bytes,))

@@ -15,11 +15,12 @@ from typing import Any
 import uvicorn
 
 from pileus.cloud import Cloud
+from pileus.cluster import controllers
 from pileus.controller import LocalLink, LocalNodes
 from pileus.node.assemble import make_agents
 from pileus.web.app import App, AsgiApp, Receive, Scope, Send
 from pileus.web.protocol import Protocol
-from pileus.work import periodic
+from pileus.work import periodic, watch
 
 _LOG = logging.getLogger("pileus")
 _GRACE = 5
@@ -57,14 +58,18 @@ def make_server(app: AsgiApp, workers_grace: int = _GRACE) -> uvicorn.Server:
 
 
 class Process:
-    """The cloud of this process, from start to stop."""
+    """A controller, and with `agents` the node of this machine too, from start to stop.
 
-    def __init__(self, cloud: Cloud) -> None:
+    `cluster` is the listening socket of the cluster port, None for a cloud of this process alone."""
+
+    def __init__(self, cloud: Cloud, agents: bool = True, cluster: socket.socket | None = None) -> None:
         self.cloud = cloud
+        self.agents = agents
+        self.cluster = cluster
         self.nodes = LocalNodes(cloud)
         self.app = App(cloud, cloud.served, self._extra())
         self.stopping = asyncio.Event()
-        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.owner = f"{cloud.controller}:{os.getpid()}"
 
     def _extra(self) -> dict[str, AsgiApp]:
         extra: dict[str, AsgiApp] = {"healthz": self._health, "metrics": self._metrics}
@@ -80,13 +85,22 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         cloud = self.cloud
-        self.nodes.agents = make_agents(cloud.settings, lambda name: LocalLink(cloud, name), self._local_image)
+        if self.agents:
+            self.nodes.agents = make_agents(cloud.settings, lambda name: LocalLink(cloud, name), self._local_image)
         async with asyncio.TaskGroup() as group:
             servers = [(make_server(self._classic(name) if name else self.app), sock) for name, sock in sockets]
             serving = [group.create_task(_serve(server, sock)) for server, sock in servers]
             work = [group.create_task(agent.run()) for agent in self.nodes.agents.values()]
             work.append(group.create_task(periodic.run(self.cloud, self.cloud.periodic, self.owner)))
             work.append(group.create_task(self.cloud.run_jobs(self.owner)))
+            work.append(group.create_task(cloud.heartbeats.run()))
+            work.append(group.create_task(watch.run(cloud, self.nodes.here)))
+            if self.cluster is not None:
+                from pileus.cluster.membership import Membership
+
+                member = Membership(cloud, self.nodes, self.cluster)
+                await member.begin()
+                work += [group.create_task(each) for each in member.work()]
             for agent in self.nodes.agents.values():
                 await agent.ready.wait()
             while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
@@ -100,6 +114,9 @@ class Process:
             await asyncio.gather(*serving)
             for task in work:
                 task.cancel()
+            if self.cluster is not None:
+                with contextlib.suppress(Exception):
+                    await cloud.db.run(lambda tx: controllers.gone(tx, cloud.controller))
 
     def _local_image(self, image: Any) -> Any:
         from pileus.image import data
@@ -157,11 +174,14 @@ def _main(server: uvicorn.Server, sock: socket.socket) -> Awaitable[None]:
     return server._serve([sock])
 
 
-def run(cloud: Cloud, sockets: list[tuple[str, socket.socket]], ready: Callable[[], None]) -> None:
+def run(
+    cloud: Cloud, sockets: list[tuple[str, socket.socket]], ready: Callable[[], None], *, agents: bool = True,
+    cluster: socket.socket | None = None,
+) -> None:
     """Serve the opened cloud until told to stop by SIGTERM or SIGINT."""
     import uvloop
 
     async def main() -> None:
-        await Process(cloud).run(sockets, ready)
+        await Process(cloud, agents, cluster).run(sockets, ready)
 
     uvloop.run(main())

@@ -23,6 +23,10 @@ class Command:
 
 COMMANDS = (
     Command("up", "up", "start the whole cloud on this machine; -d: in the background"),
+    Command("server", "server", "start a controller, which nodes join; -d: in the background"),
+    Command("agent", "agent", "start a node: join a controller by a token, take guests; -d: in the background"),
+    Command("token", "token", "join tokens: create, list, revoke"),
+    Command("node", "node", "the nodes that have joined: list, drain, enable, remove"),
     Command("status", "status", "say whether the cloud runs, where, and what is on it"),
     Command("down", "down", "stop the cloud; state is kept and guests go on running"),
     Command("destroy", "destroy", "stop the cloud and remove all that it ever made, guests included"),
@@ -81,10 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     chosen = next((c for c in COMMANDS if words and c.name == words[0]), None)
     if chosen is None:
-        from importlib.metadata import version
+        from pileus import version
 
         options = parser(COMMANDS[-1]).parse_args(words)
-        print(f"pileus {version('pileus')}") if options.version else parser(COMMANDS[-1]).print_help()
+        print(f"pileus {version()}") if options.version else parser(COMMANDS[-1]).print_help()
         return 0 if options.version else 2
     options = parser(chosen).parse_args(words)
     module = importlib.import_module(f"pileus.cli.{chosen.module}")

@@ -13,7 +13,7 @@ import msgspec
 
 LARGEST = 64 << 20
 LARGEST_HELLO = 64 << 10
-_LIMIT = 256 << 10
+BUFFER = 256 << 10
 
 PROTOCOL = 1
 

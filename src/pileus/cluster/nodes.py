@@ -104,6 +104,18 @@ def _check_name(name: str) -> None:
         raise BadRequest(f"'{name[:80]}' cannot be a node's name: letters, digits, '-', '.' and '_', at most 200.")
 
 
+def own(tx: Tx, cloud: Cloud, name: str, address: str) -> None:
+    """A node of a controller's own process: it has every role, needs no certificate, and nobody else can be it."""
+    now = cloud.world.now()
+    values: dict[str, Any] = {
+        "roles": list(tokens.ROLES), "key_digest": "", "address": address, "controller": cloud.controller, "seen": now,
+    }
+    if not tx.execute(node.update().where(_c.name == name).values(**values)).rowcount:
+        tx.execute(node.insert().values(
+            name=name, token_id="", session="", joined=now, draining=False, version="", **values
+        ))
+
+
 def admit(tx: Tx, cloud: Cloud, name: str, key_digest: str, *, session: str, address: str, version: str) -> Any:
     """A node that shows its certificate is connected to this controller from now on; its row.
 

@@ -51,31 +51,20 @@ class ConsoleApp:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if not _same_origin(headers, self.cloud.settings.public_url):
             return await send({"type": "websocket.close", "code": _REFUSED, "reason": "foreign origin"})
-        path = await self._socket(_token(scope, headers))
-        if path is None:
+        from pileus.compute import consoles
+
+        token, now = _token(scope, headers), self.cloud.world.now()
+        found = await self.cloud.db.run(lambda tx: consoles.find(tx, token, now), write=False)
+        if found is None:
             return await send({"type": "websocket.close", "code": _REFUSED, "reason": "the console token is not valid"})
         try:
-            reader, writer = await asyncio.open_unix_connection(path)
-        except OSError as error:
+            reader, writer = await self.cloud.stream(found.node, "vnc_socket", {"server_id": found.server_id})
+        except (Problem, OSError) as error:
             _LOG.warning("a guest's screen cannot be reached: %s", error)
             return await send({"type": "websocket.close", "code": _GONE, "reason": "the guest has no screen now"})
         offered = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": "binary" if "binary" in offered else None})
         await _carry(receive, send, reader, writer)
-
-    async def _socket(self, token: str) -> str | None:
-        from pileus.compute import consoles
-
-        now = self.cloud.world.now()
-        found = await self.cloud.db.run(lambda tx: consoles.find(tx, token, now), write=False)
-        if found is None:
-            return None
-        try:
-            answer = await self.cloud.ask(found.node, "vnc_socket", {"server_id": found.server_id})
-        except Problem as problem:
-            _LOG.warning("console of server %s: %s", found.server_id, problem)
-            return None
-        return str(answer)
 
 
 def _token(scope: Scope, headers: dict[str, str]) -> str:

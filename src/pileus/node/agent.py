@@ -35,6 +35,7 @@ from pileus.web import log
 _LOG = logging.getLogger("pileus.node")
 _HEARTBEAT = 10.0
 _AT_ONCE = 8
+_REMEMBERED = 10_000  # tasks
 _LATE = "it was not done by its deadline"
 _TELL_AGAIN = (0.5, 2.0, 8.0)  # seconds between attempts to tell a result
 
@@ -50,6 +51,7 @@ class Agent:
         self.report = NetworkReport(revision=0)
         self._queues: dict[str, deque[Task]] = {}
         self._doing: dict[str, tuple[Task, asyncio.Task[TaskResult]]] = {}
+        self._had: dict[tuple[str, int], None] = {}
         self._changed: dict[str, str] = {}  # guests that changed by themselves, until a controller surely knows
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
@@ -84,6 +86,8 @@ class Agent:
 
     async def _take_tasks(self) -> None:
         async for task in self.link.tasks():
+            if self._knows(task):
+                continue
             queue = self._queues.get(task.resource)
             if queue is not None:
                 queue.append(task)
@@ -93,6 +97,16 @@ class Agent:
             worker = asyncio.create_task(self._work(task.resource))
             self._running.add(worker)
             worker.add_done_callback(self._running.discard)
+
+    def _knows(self, task: Task) -> bool:
+        """After a connection anew, tasks come again that are waiting, being done, or done but not yet told."""
+        mine = (task.id, task.attempt)
+        if mine in self._had:
+            return True
+        self._had[mine] = None
+        while len(self._had) > _REMEMBERED:
+            del self._had[next(iter(self._had))]
+        return False
 
     async def _work(self, resource: str) -> None:
         queue = self._queues[resource]
@@ -211,6 +225,8 @@ class Agent:
                 await self.link.heartbeat(await self.hypervisor.facts())
                 for server_id in list(self._changed):
                     await self._tell_changed(server_id)
+            except (ConnectionError, TimeoutError) as error:
+                _LOG.warning("heartbeat failed: %s", error)
             except Exception:
                 _LOG.exception("heartbeat failed; the next one is due in %s s", _HEARTBEAT)
 
@@ -240,7 +256,11 @@ class Agent:
                     self._network_trouble = ""
                 except Exception as error:
                     self._network_trouble = f"; this node's network could not be changed: {error}"
-                    _LOG.exception("the network could not be brought up to date; next try in 2 s")
+                    expected = isinstance(error, ConnectionError | TimeoutError)
+                    _LOG.warning(
+                        "the network could not be brought up to date; next try in 2 s: %s", error,
+                        exc_info=None if expected else error,
+                    )
                     await asyncio.sleep(2.0)
                     if self._network_wanted == wanted:
                         continue

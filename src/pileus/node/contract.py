@@ -276,7 +276,7 @@ class Hypervisor(Protocol):
 
     async def send(self, server_id: str, target: MoveTarget, progress: Progress | None = None) -> None:
         """Move the running guest to where it is taken in; returns when it runs there and no longer here. Raises
-        NodeFault when it did not go; then it runs here as before. Told again after being killed, it goes on watching."""
+        NodeFault when it did not go; then it runs here as before. Told again after being killed, it watches on."""
         ...
 
     async def taken(self, spec: ServerSpec) -> GuestState:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Row
 
 from pileus.db.engine import Retry
 from pileus.node.contract import Task, TaskResult
+from pileus.web.errors import Forbidden
 from pileus.work.tables import lease, task
 
 if TYPE_CHECKING:
@@ -121,10 +122,13 @@ _HOLD = sa.select(task).where(task.c.id == sa.bindparam("i")).with_for_update()
 def finish(tx: Tx, cloud: Cloud, result: TaskResult) -> bool:
     """Record a result and let the kind's room act on it, in one transaction.
 
-    False when the task is unknown or already finished: a repeated report changes nothing."""
+    False when the task is unknown or already finished: a repeated report changes nothing. Raises Forbidden for
+    the task of another node."""
     row = tx.first(_HOLD, {"i": result.task_id})
     if row is None or row.state not in OPEN:
         return False
+    if row.node != result.node:
+        raise Forbidden(f"Task {row.id} is not for {result.node or 'a controller'}.")
     now = cloud.world.now()
     if not result.ok and result.retry and (row.deadline is None or now < row.deadline):
         tx.execute(

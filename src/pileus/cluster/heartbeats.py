@@ -1,0 +1,54 @@
+"""Nodes' heartbeats, written together: a thousand nodes cost one transaction every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+
+_LOG = logging.getLogger("pileus.cluster")
+EVERY = 2.0
+_AT_ONCE = 500
+
+
+class Heartbeats:
+    """Collects who was heard of."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self._names: set[str] = set()
+
+    def heard(self, node: str) -> None:
+        """A node lives."""
+        self._names.add(node)
+
+    async def run(self) -> None:
+        """Write what was collected, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write now. What cannot be written is written with the next."""
+        names, self._names = sorted(self._names), set()
+        try:
+            for start in range(0, len(names), _AT_ONCE):
+                some = names[start : start + _AT_ONCE]
+                await self.cloud.db.run(lambda tx, some=some: self._write(tx, some))  # type: ignore[misc]
+        except Exception as error:
+            self._names.update(names)
+            _LOG.warning("heartbeats of %d nodes cannot be written now: %s", len(names), error)
+
+    def _write(self, tx: Tx, names: list[str]) -> None:
+        from pileus.cluster import nodes as members
+        from pileus.compute import nodes
+        from pileus.network import wiring
+
+        now = self.cloud.world.now()
+        nodes.heartbeats(tx, names, now)
+        wiring.heartbeats(tx, self.cloud, names)
+        members.seen(tx, names, now)
