@@ -52,8 +52,9 @@ def _make(tx: Tx, cloud: Cloud, network_id: str) -> Row[Any]:
     found = tx.first(sa.select(network).where(network.c.id == network_id))
     assert found is not None
     node = found.node
-    if not node:
-        node = placing.choose(tx, cloud, "dhcp")
+    if not node and not found.detached:
+        physical = [found.physical_network] if found.physical_network else []
+        node = placing.choose(tx, cloud, placing.DHCP, physical)
         tx.execute(network.update().where(network.c.id == network_id).values(node=node))
     port_rows.insert(
         tx, cloud, found, project_id=found.project_id, device_id=f"dhcp-{network_id}", device_owner=OWNER, host=node,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import UNSET
 from sqlalchemy.engine import Row
 
-from pileus.network import fixed_ips, networks, port_options, port_rows, sharing, touch
+from pileus.network import fixed_ips, networks, placing, port_options, port_rows, sharing, touch
 from pileus.network.faults import conflict, invalid
 from pileus.network.schemas import Gateway
 from pileus.network.tables import floating_ip, port, router, subnet
@@ -50,11 +50,12 @@ def change(call: Call, row: Row[Any], sent: Gateway | None, rule: str) -> None:
         call.tx, call.cloud, parent, project_id="", asked=asked, device_id=row.id, device_owner=OWNER, host=row.node,
         port_security_enabled=False,
     )
-    count = touch.network(call.tx, call.cloud, parent.id)
-    touch.mark(call.tx, identity, count)
     call.tx.execute(router.update().where(_c.id == row.id).values(
         gateway_network_id=parent.id, gateway_port_id=identity, enable_snat=snat
     ))
+    node = placing.seat_router(call.tx, call.cloud, row.id)
+    count = touch.network(call.tx, call.cloud, parent.id, node)
+    touch.mark(call.tx, identity, count)
 
 
 def _external(call: Call, network_id: str) -> Row[Any]:

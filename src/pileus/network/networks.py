@@ -113,6 +113,17 @@ def get(tx: Tx, context: Context, network_id: str) -> NetworkInfo:
     return _infos(tx, [visible_row(tx, context, network_id)])[0]
 
 
+_PHYSICAL = sa.select(network.c.physical_network).where(
+    network.c.id.in_(sa.bindparam("ids", expanding=True)), network.c.physical_network.is_not(None)
+)
+
+
+def physical(tx: Tx, network_ids: Iterable[str]) -> frozenset[str]:
+    """The physical networks that networks are on; none for those that cross nodes by themselves."""
+    ids = sorted(set(network_ids))
+    return frozenset(tx.scalars(_PHYSICAL, {"ids": ids})) if ids else frozenset()
+
+
 _BY_ID = sa.select(network).where(network.c.id == sa.bindparam("i"))
 _VISIBLE = _BY_ID.where(sharing.visible(sa.bindparam("p")))
 
@@ -221,7 +232,7 @@ def _create(call: Call, new: NetworkNew) -> str:
 def insert(tx: Tx, cloud: Cloud, project_id: str, new: NetworkNew) -> str:
     """Make a network; its id. Raises BadRequest, Conflict."""
     segment = segments.choose(tx, cloud, new)
-    largest = segments.largest_mtu(cloud, segment.network_type)
+    largest = segments.largest_mtu(tx, cloud, segment.network_type)
     mtu = number(new.mtu) if new.mtu is not UNSET else 0
     _check_mtu(mtu or largest, largest)
     shared, external, default = (
@@ -285,7 +296,7 @@ def update(call: Call) -> dict[str, Any]:
     _check_provider(row, sent)
     if sent.mtu is not UNSET:
         values["mtu"] = number(sent.mtu)
-        _check_mtu(values["mtu"], segments.largest_mtu(call.cloud, row.network_type))
+        _check_mtu(values["mtu"], segments.largest_mtu(call.tx, call.cloud, row.network_type))
     if values.get("is_default"):
         _check_default(call.tx, values.get("external", row.external), row.id)
     _check_sharing(call, row, values)

@@ -81,6 +81,10 @@ RULES: dict[str, str] = {
     "get_agent": _ADMIN,
     "update_agent": _ADMIN,
     "delete_agent": _ADMIN,
+    **dict.fromkeys((
+        "get_dhcp-networks", "create_dhcp-network", "delete_dhcp-network", "get_dhcp-agents",
+        "get_l3-routers", "create_l3-router", "delete_l3-router", "get_l3-agents",
+    ), _ADMIN),
     "get_availability_zone": "rule:admin_only or role:reader",
     "get_network_ip_availability": _ADMIN,
     "get_service_provider": "rule:admin_only or role:reader",

@@ -15,6 +15,7 @@ from pileus.network import (
     lists,
     names,
     networks,
+    placing,
     port_options,
     port_rows,
     ports,
@@ -45,9 +46,12 @@ def _render(call: Call, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
     ids = [row.id for row in rows]
     held, groups, named = fixed_ips.of(call.tx, ids), port_rows.groups_of(call.tx, ids), tags.of(call.tx, ids)
     full = call.allows("get_port:binding:host_id")
+    failed = placing.unreached(call.tx, rows) if full else set()
     domain = call.cloud.settings.dns_domain.rstrip(".")
     return [
-        views.port(row, held.get(row.id, ()), groups.get(row.id, []), named.get(row.id, []), domain, full)
+        views.port(
+            row, held.get(row.id, ()), groups.get(row.id, []), named.get(row.id, []), domain, full, row.id in failed
+        )
         for row in rows
     ]
 
@@ -207,6 +211,7 @@ def _values(row: Row[Any], sent: PortChange, fake: bool) -> dict[str, Any]:
         values["host"] = sent.host_id or ""
         if values["host"] != row.host:
             values["status"] = "DOWN"
+            values["moving_to"] = None
     if sent.allowed_address_pairs is not UNSET:
         secured = values.get("port_security_enabled", row.port_security_enabled)
         pairs = port_options.pairs(sent.allowed_address_pairs or None, secured)
@@ -256,7 +261,8 @@ def _change_addresses(call: Call, row: Row[Any], sent: PortChange, mac: str) -> 
 
 def _tell(call: Call, row: Row[Any], nodes: Sequence[str], groups: Sequence[str]) -> None:
     guest_of_fake = call.cloud.settings.hypervisor == "fake" and not row.device_owner.startswith("network:")
-    count = touch.network(call.tx, call.cloud, row.network_id, *nodes, "" if guest_of_fake else row.host)
+    own = () if guest_of_fake else (row.host, row.moving_to or "")
+    count = touch.network(call.tx, call.cloud, row.network_id, *nodes, *own)
     touch.mark(call.tx, row.id, count)
     touch.security_groups(call.tx, call.cloud, groups)
 

@@ -39,6 +39,7 @@ class PortInfo(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str
     device_owner: str
     host: str  # the node it is bound to; "": none
+    moving_to: str  # the node that its server is moving to; "": none
     port_security: bool
     dns_name: str
     network_type: str
@@ -91,7 +92,8 @@ def _infos(tx: Tx, rows: Sequence[Row[Any]]) -> list[PortInfo]:
             id=row.id, name=row.name, project_id=row.project_id, network_id=row.network_id,
             network_name=row.network_name, mac=row.mac, mtu=row.mtu, status=row.status,
             admin_state_up=row.admin_state_up, device_id=row.device_id, device_owner=row.device_owner, host=row.host,
-            port_security=row.port_security_enabled, dns_name=row.dns_name, network_type=row.network_type,
+            moving_to=row.moving_to or "", port_security=row.port_security_enabled, dns_name=row.dns_name,
+            network_type=row.network_type,
             fixed_ips=tuple((a.id, a.ip) for a in held.get(row.id, ())),
             subnets=tuple(networks.subnet_info(a) for a in held.get(row.id, ())),
             floating_ips=tuple((f.fixed_ip_address, f.floating_ip_address) for f in floating.get(row.id, ())),
@@ -185,8 +187,8 @@ def claim(
         raise conflict("PortInUse", f"Port {port_id} is still in use by device {info.device_id}.")
     taken = tx.execute(
         port.update().where(port.c.id == port_id, port.c.device_id == info.device_id).values(
-            device_id=device_id, device_owner=device_owner, host=host, dns_name=info.dns_name or dns_name,
-            status="DOWN", updated=cloud.world.now(), revision=port.c.revision + 1,
+            device_id=device_id, device_owner=device_owner, host=host, moving_to=None,
+            dns_name=info.dns_name or dns_name, status="DOWN", updated=cloud.world.now(), revision=port.c.revision + 1,
         )
     )
     if not taken.rowcount:
@@ -201,10 +203,11 @@ def release(tx: Tx, cloud: Cloud, port_id: str) -> None:
     if row is None:
         return
     tx.execute(port.update().where(port.c.id == port_id).values(
-        device_id="", device_owner="", host="", status="DOWN", updated=cloud.world.now(),
+        device_id="", device_owner="", host="", moving_to=None, status="DOWN", updated=cloud.world.now(),
         revision=port.c.revision + 1,
     ))
-    _heard(tx, cloud, port_id, row.network_id, port_rows.groups_of(tx, [port_id]).get(port_id, []), row.host)
+    groups = port_rows.groups_of(tx, [port_id]).get(port_id, [])
+    _heard(tx, cloud, port_id, row.network_id, groups, row.host, row.moving_to or "")
 
 
 def delete(tx: Tx, cloud: Cloud, port_id: str) -> None:
@@ -216,7 +219,8 @@ def delete(tx: Tx, cloud: Cloud, port_id: str) -> None:
         touch.security_groups(tx, cloud, port_rows.groups_of(tx, [port_id]).get(port_id, []))
     nodes = port_rows.drop(tx, cloud, port_id)
     fake_guest = cloud.settings.hypervisor == "fake" and not row.device_owner.startswith("network:")
-    touch.network(tx, cloud, row.network_id, *nodes, "" if fake_guest else row.host)
+    own = () if fake_guest else (row.host, row.moving_to or "")
+    touch.network(tx, cloud, row.network_id, *nodes, *own)
 
 
 def mark_up(tx: Tx, cloud: Cloud, port_ids: Iterable[str]) -> None:
@@ -235,11 +239,38 @@ def mark_down(tx: Tx, cloud: Cloud, port_ids: Iterable[str]) -> None:
         tx.execute(port.update().where(port.c.id.in_(ids), port.c.status != "DOWN").values(status="DOWN"))
 
 
-def move(tx: Tx, cloud: Cloud, device_id: str, host: str) -> None:
-    """Bind all ports of a server to another node ("": to none)."""
+def prepare_move(tx: Tx, cloud: Cloud, device_id: str, host: str) -> None:
+    """A running server is to move to another node: it wires the server's ports too, and the network's traffic goes on
+    to the node where they are. Ends with `move` or `abandon_move`; told twice, the last host counts."""
+    _on_the_way(tx, cloud, device_id, host)
+
+
+def abandon_move(tx: Tx, cloud: Cloud, device_id: str) -> None:
+    """The server stays where it is: the other node gives up its ports. None under way is fine."""
+    _on_the_way(tx, cloud, device_id, None)
+
+
+def _on_the_way(tx: Tx, cloud: Cloud, device_id: str, host: str | None) -> None:
     for info in of_servers(tx, [device_id])[device_id]:
-        tx.execute(port.update().where(port.c.id == info.id).values(host=host, status="DOWN"))
-        more = () if cloud.settings.hypervisor == "fake" else (info.host, host)
+        target = None if host == info.host else host
+        if info.moving_to == (target or ""):
+            continue
+        before, after = info.moving_to, target or ""
+        tx.execute(port.update().where(port.c.id == info.id).values(moving_to=target))
+        more = () if cloud.settings.hypervisor == "fake" else (before, after)
+        _heard(tx, cloud, info.id, info.network_id, info.security_group_ids, *more)
+
+
+def move(tx: Tx, cloud: Cloud, device_id: str, host: str) -> None:
+    """Bind all ports of a server to another node ("": to none); from now on all traffic goes there.
+
+    Ports that the node has wired already, for `prepare_move`, stay as they are."""
+    for info in of_servers(tx, [device_id])[device_id]:
+        if info.host == host and not info.moving_to:
+            continue
+        status = info.status if host and host in (info.moving_to, info.host) else "DOWN"
+        tx.execute(port.update().where(port.c.id == info.id).values(host=host, moving_to=None, status=status))
+        more = () if cloud.settings.hypervisor == "fake" else (info.host, info.moving_to, host)
         _heard(tx, cloud, info.id, info.network_id, info.security_group_ids, *more)
 
 

@@ -1,9 +1,9 @@
 """The network service as a room of the cloud."""
 
 from pileus.cloud import Room
-from pileus.network.agents import place
 from pileus.network.bootstrap import bootstrap
 from pileus.network.faults import render
+from pileus.network.moving import EVERY, place
 from pileus.network.policy import RULES
 from pileus.network.routes import ROUTES
 from pileus.web.routes import Service
@@ -15,5 +15,5 @@ ROOM = Room(
         classic_port=9696, description="Networks, subnets, ports, routers, floating IPs and security groups",
     ),
     bootstrap=bootstrap,
-    periodic=(Periodic("network.place", 10.0, place),),
+    periodic=(Periodic("network.place", EVERY, place),),
 )

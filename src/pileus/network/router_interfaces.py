@@ -14,6 +14,7 @@ from pileus.network import (
     fixed_ips,
     lists,
     networks,
+    placing,
     port_handlers,
     port_rows,
     quotas,
@@ -46,7 +47,8 @@ def add(call: Call) -> dict[str, Any]:
         port_id, subnet_ids, network_id = _join_port(call, row, sent.port_id)
     else:
         port_id, subnet_ids, network_id = _join_subnet(call, row, sent.subnet_id or "")
-    count = touch.network(call.tx, call.cloud, network_id, row.node)
+    node = placing.seat_router(call.tx, call.cloud, row.id)
+    count = touch.network(call.tx, call.cloud, network_id, node)
     touch.mark(call.tx, port_id, count)
     lists.update(call, router, row.id, {"change": count})
     return _reply(row, port_id, subnet_ids, network_id)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from msgspec import UNSET
 from sqlalchemy.engine import Row
 
-from pileus.network import fixed_ips, gateways, lists, placing, quotas, sharing, tags, touch, views
+from pileus.network import fixed_ips, gateways, lists, quotas, sharing, tags, touch, views
 from pileus.network.addresses import parse, parse_network
 from pileus.network.faults import conflict, invalid
 from pileus.network.schemas import HostRoute, RouterChange, RouterNew
@@ -93,12 +93,11 @@ def _create(call: Call, new: RouterNew) -> str:
         **lists.base(call, project_id, new.description), "name": new.name,
         "admin_state_up": as_bool(new.admin_state_up), "status": "ACTIVE", "gateway_network_id": None,
         "gateway_port_id": None, "enable_snat": True, "routes": [], "zone_hints": new.availability_zone_hints,
-        "node": placing.choose(call.tx, call.cloud, "l3"), "change": 0,
+        "node": "", "change": 0,
     }
     call.tx.execute(router.insert(), row)
     if new.external_gateway_info is not None:
         gateways.change(call, _row(call.tx, row["id"]), new.external_gateway_info, "create_router")
-    tell(call, row["id"], row["node"])
     return str(row["id"])
 
 

@@ -18,6 +18,7 @@ from pileus.network import (
     rbac_policies,
     router_interfaces,
     routers,
+    schedulers,
     security_group_rules,
     security_groups,
     subnet_pools,
@@ -46,6 +47,8 @@ def _noun(module: ModuleType, path: str, new: Any, change: Any = None, reads_wri
 
 _ROUTER = "/v2.0/routers/{id}"
 _QUOTA = "/v2.0/quotas/{project_id}"
+_DHCP_NETWORKS = "/v2.0/agents/{id}/dhcp-networks"
+_L3_ROUTERS = "/v2.0/agents/{id}/l3-routers"
 _TAGS = "/v2.0/{collection}/{id}/tags"
 
 ROUTES: tuple[Route, ...] = (
@@ -80,6 +83,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v2.0/agents/{id}", agents.show, AUTHENTICATED),
     Route("PUT", "/v2.0/agents/{id}", agents.update, "update_agent", body=s.AgentBody),
     Route("DELETE", "/v2.0/agents/{id}", agents.delete, "delete_agent", 204),
+    Route("GET", _DHCP_NETWORKS, schedulers.networks_of_agent, "get_dhcp-networks"),
+    Route("POST", _DHCP_NETWORKS, schedulers.add_network, "create_dhcp-network", 201, body=s.AgentNetworkBody),
+    Route("DELETE", _DHCP_NETWORKS + "/{network_id}", schedulers.remove_network, "delete_dhcp-network", 204),
+    Route("GET", "/v2.0/networks/{id}/dhcp-agents", schedulers.agents_of_network, "get_dhcp-agents"),
+    Route("GET", _L3_ROUTERS, schedulers.routers_of_agent, "get_l3-routers"),
+    Route("POST", _L3_ROUTERS, schedulers.add_router, "create_l3-router", 201, body=s.AgentRouterBody),
+    Route("DELETE", _L3_ROUTERS + "/{router_id}", schedulers.remove_router, "delete_l3-router", 204),
+    Route("GET", _ROUTER + "/l3-agents", schedulers.agents_of_router, "get_l3-agents"),
     Route("GET", "/v2.0/availability_zones", availability.zones, "get_availability_zone"),
     Route("GET", "/v2.0/network-ip-availabilities", availability.index, "get_network_ip_availability"),
     Route("GET", "/v2.0/network-ip-availabilities/{id}", availability.show, "get_network_ip_availability"),

@@ -324,6 +324,14 @@ class AgentChange(Body, kw_only=True):
     description: Text | UnsetType | None = UNSET
 
 
+class AgentNetworkBody(Body, kw_only=True):
+    network_id: LongId
+
+
+class AgentRouterBody(Body, kw_only=True):
+    router_id: LongId
+
+
 class RbacNew(Owned, kw_only=True):
     object_type: Literal["network"]
     object_id: LongId

@@ -8,9 +8,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from msgspec import UNSET
 
+from pileus.cluster import nodes
 from pileus.network.faults import conflict, invalid
 from pileus.network.schemas import NetworkNew, number
-from pileus.network.tables import network
+from pileus.network.tables import agent, network
 from pileus.web.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from pileus.db.engine import Tx
 
 TYPES = ("flat", "vxlan", "vlan", "local")
-VXLAN_OVERHEAD = 50
+_OVERHEAD = {4: 50, 6: 70}
+"""Bytes that VXLAN puts before a frame, on an underlay of IPv4 or IPv6."""
+
 _TRIES = 16
 
 _USED = sa.select(network.c.segmentation_id).where(
@@ -52,7 +55,7 @@ def choose(tx: Tx, cloud: Cloud, new: NetworkNew) -> Segment:
         if physical or segment_id is not None:
             raise invalid("provider:network_type must be given with other provider attributes.")
         return Segment("vxlan", None, _free_vni(tx, cloud))
-    segment = _check(cloud, Segment(kind, physical or None, segment_id))
+    segment = _check(tx, cloud, Segment(kind, physical or None, segment_id))
     if segment.network_type == "vxlan" and segment.segmentation_id is None:
         return Segment("vxlan", None, _free_vni(tx, cloud))
     taken = sa.select(network.c.id).where(network.c.segment == segment.name)
@@ -79,15 +82,15 @@ def _in_use(segment: Segment) -> Exception:
     )
 
 
-def _check(cloud: Cloud, segment: Segment) -> Segment:
+def _check(tx: Tx, cloud: Cloud, segment: Segment) -> Segment:
     kind, physical, segment_id = segment
     if kind not in TYPES:
         raise invalid(f"Unknown provider:network_type {kind}; there are {', '.join(TYPES)}.")
     if kind in ("flat", "vlan"):
-        known = cloud.settings.physical_networks
+        known = physical_networks(tx, cloud)
         if physical not in known:
             raise invalid(
-                f"physical network '{physical or ''}' is unknown for {kind} provider network; the setting "
+                f"physical network '{physical or ''}' is unknown for {kind} provider network; the nodes' setting "
                 f"physical_networks has {', '.join(known) or 'none'}."
             )
     elif physical:
@@ -124,6 +127,17 @@ def _free_vni(tx: Tx, cloud: Cloud) -> int:
     return low
 
 
-def largest_mtu(cloud: Cloud, kind: str) -> int:
+def physical_networks(tx: Tx, cloud: Cloud) -> list[str]:
+    """Those that this controller's settings name, and those that any node has."""
+    found = set(cloud.settings.physical_networks)
+    for said in tx.scalars(sa.select(agent.c.physical_networks).where(agent.c.physical_networks.is_not(None))):
+        found.update(said)
+    return sorted(found)
+
+
+def largest_mtu(tx: Tx, cloud: Cloud, kind: str) -> int:
     """The MTU that the underlay leaves to a network of this type."""
-    return cloud.settings.mtu - (VXLAN_OVERHEAD if kind == "vxlan" else 0)
+    if kind != "vxlan":
+        return cloud.settings.mtu
+    six = any(":" in address for address in nodes.addresses(tx).values())
+    return cloud.settings.mtu - _OVERHEAD[6 if six else 4]

@@ -98,9 +98,10 @@ def dns_assignment(name: str, addresses: Sequence[Row[Any]], domain: str) -> lis
 
 
 def port(
-    row: Row[Any], addresses: Sequence[Row[Any]], groups: list[str], tags: list[str], domain: str, full: bool
+    row: Row[Any], addresses: Sequence[Row[Any]], groups: list[str], tags: list[str], domain: str, full: bool,
+    failed: bool = False,
 ) -> Shown:
-    """One port; `full`: with its binding."""
+    """One port; `full`: with its binding, which `failed` where its node cannot have the port's network."""
     shown = {
         **_standard(row, tags), "name": row.name, "network_id": row.network_id, "mac_address": row.mac,
         "status": row.status, "admin_state_up": row.admin_state_up, "device_id": row.device_id,
@@ -115,9 +116,10 @@ def port(
     }
     if full:
         shown["binding:host_id"] = row.host
-        shown["binding:profile"] = row.profile
-        shown["binding:vif_type"] = "bridge" if row.host else "unbound"
-        shown["binding:vif_details"] = {"port_filter": True, "connectivity": "l2"} if row.host else {}
+        shown["binding:profile"] = {**row.profile, "migrating_to": row.moving_to} if row.moving_to else row.profile
+        shown["binding:vif_type"] = ("binding_failed" if failed else "bridge") if row.host else "unbound"
+        bound = row.host and not failed
+        shown["binding:vif_details"] = {"port_filter": True, "connectivity": "l2"} if bound else {}
     return shown
 
 

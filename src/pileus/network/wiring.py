@@ -10,21 +10,21 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.db.locks import read_revision
-from pileus.network import agents, fixed_ips, port_rows, ports, touch, wiring_groups
+from pileus.network import agents, fixed_ips, moving, port_rows, ports, touch, wiring_groups, wiring_networks
 from pileus.network.addresses import without_host_bits
 from pileus.network.networks import subnets_of
 from pileus.network.ports import PortInfo
-from pileus.network.tables import allocation, fault, floating_ip, network, port, router
+from pileus.network.tables import agent, allocation, fault, floating_ip, network, port, router
+from pileus.network.wiring_networks import ROUTER_OWNERS as _ROUTER_OWNERS
+from pileus.network.wiring_networks import SERVICE as _SERVICE
 from pileus.node.contract import (
+    LEASE,
     FloatingState,
-    HostEntry,
     NetworkReport,
-    NetworkState,
     NodeNetwork,
     PortState,
     RouterPort,
     RouterState,
-    SubnetState,
 )
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 Allocations = dict[str, list[Row[Any]]]
 Subnets = dict[str, Row[Any]]
 
-_SERVICE = "network:%"
-_ROUTER_OWNERS = ("network:router_interface", "network:router_gateway")
-
 _GUESTS = sa.select(port).where(
     port.c.host == sa.bindparam("n"), port.c.device_owner.not_like(_SERVICE)
+).order_by(port.c.id)
+# Those that are on their way here, wired before their guests come.
+_ARRIVING = sa.select(port).where(
+    port.c.moving_to == sa.bindparam("n"), port.c.device_owner.not_like(_SERVICE)
 ).order_by(port.c.id)
 _ROUTERS = sa.select(router).where(router.c.node == sa.bindparam("n")).order_by(router.c.id)
 _ROUTER_PORTS = sa.select(port).where(
@@ -52,6 +53,8 @@ _SERVED = sa.select(network.c.id).where(
         _user.c.network_id == network.c.id, _user.c.host != "", _user.c.device_owner.not_like(_SERVICE)
     ),
 )
+# Others that may serve what this node serves now, if it is silent for long.
+_OTHERS = sa.select(agent.c.id).where(agent.c.kind.in_(("dhcp", "l3")), agent.c.node != sa.bindparam("n")).limit(1)
 _FLOATING = sa.select(floating_ip).join(router, router.c.id == floating_ip.c.router_id).where(
     router.c.node == sa.bindparam("n"), floating_ip.c.port_id.is_not(None)
 ).order_by(floating_ip.c.id)
@@ -65,7 +68,7 @@ def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
     placed on it. Of a fake node only what it serves: its guests are wired by being built."""
     fake = cloud.settings.hypervisor == "fake"
     revision = read_revision(tx, touch.COUNTER)
-    guests = [] if fake else tx.all(_GUESTS, {"n": node})
+    guests = [] if fake else [*tx.all(_GUESTS, {"n": node}), *tx.all(_ARRIVING, {"n": node})]
     routers = tx.all(_ROUTERS, {"n": node})
     router_ports = tx.all(_ROUTER_PORTS, {"n": node})
     wanted = {p.network_id for p in (*guests, *router_ports)} | set(tx.scalars(_SERVED, {"n": node}))
@@ -73,67 +76,25 @@ def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
     down = {row.id for row in carried if not row.admin_state_up}
     subnets = subnets_of(tx, wanted)
     by_id = {row.id: row for rows in subnets.values() for row in rows}
-    members = _members(tx, wanted, fake)
+    members = wiring_networks.members(tx, wanted, fake)
+    underlay = wiring_networks.Underlay(tx, node)
     held = fixed_ips.of(tx, [row.id for rows in members.values() for row in rows])
     return NodeNetwork(
         revision=revision,
         networks=tuple(
-            _network(cloud, row, node, subnets.get(row.id, []), members.get(row.id, []), held) for row in carried
+            wiring_networks.network(cloud, row, underlay, subnets.get(row.id, []), members.get(row.id, []), held)
+            for row in carried
         ),
         ports=tuple(_port(row, held.get(row.id, []), groups, down) for row, groups in _with_groups(tx, guests)),
         security_groups=wiring_groups.states(tx, [row.id for row in guests]),
         routers=_routers(tx, node, routers, router_ports, held, by_id),
+        lease=LEASE if tx.first(_OTHERS, {"n": node}) is not None else 0.0,
     )
-
-
-def _members(tx: Tx, network_ids: set[str], fake: bool) -> dict[str, list[Row[Any]]]:
-    """All ports of the networks, but those of floating IPs, whose MAC is never seen."""
-    statement = sa.select(port).where(
-        port.c.network_id.in_(network_ids), port.c.device_owner != "network:floatingip"
-    )
-    if fake:
-        statement = statement.where(port.c.device_owner.like(_SERVICE))
-    found: dict[str, list[Row[Any]]] = {}
-    for row in tx.all(statement.order_by(port.c.id)):
-        found.setdefault(row.network_id, []).append(row)
-    return found
 
 
 def _with_groups(tx: Tx, guests: Sequence[Row[Any]]) -> list[tuple[Row[Any], list[str]]]:
     groups = port_rows.groups_of(tx, [row.id for row in guests])
     return [(row, groups.get(row.id, [])) for row in guests]
-
-
-def _network(
-    cloud: Cloud, row: Row[Any], node: str, subnets: Sequence[Row[Any]], members: Sequence[Row[Any]],
-    held: Allocations,
-) -> NetworkState:
-    server = next((p for p in members if p.device_owner == "network:dhcp"), None) if row.node == node else None
-    served = {a.subnet_id: a.ip for a in held.get(server.id, [])} if server is not None else {}
-    return NetworkState(
-        id=row.id, kind=row.network_type, mtu=row.mtu, physical_network=row.physical_network,
-        segment=row.segmentation_id, dns_domain=(row.dns_domain or cloud.settings.dns_domain).rstrip("."),
-        subnets=tuple(_subnet(s, served.get(s.id)) for s in subnets),
-        hosts=tuple(_host(p, held.get(p.id, [])) for p in members if p is not server),
-        dhcp_port=_host(server, held.get(server.id, [])) if server is not None and served else None,
-    )
-
-
-def _subnet(row: Row[Any], dhcp_ip: str | None) -> SubnetState:
-    return SubnetState(
-        id=row.id, cidr=row.cidr, ip_version=row.ip_version, gateway_ip=row.gateway_ip, enable_dhcp=row.enable_dhcp,
-        dhcp_ip=dhcp_ip, dns_nameservers=tuple(row.dns_nameservers),
-        host_routes=tuple((without_host_bits(d), n) for d, n in row.host_routes),
-        ipv6_address_mode=row.ipv6_address_mode,
-        ipv6_ra_mode=row.ipv6_ra_mode,
-    )
-
-
-def _host(row: Row[Any], addresses: Sequence[Row[Any]]) -> HostEntry:
-    ips = tuple(a.ip for a in addresses)
-    name = row.dns_name.split(".")[0] or ("host-" + ips[0].replace(".", "-").replace(":", "-") if ips else "")
-    options = tuple((name, value, version) for name, value, version in row.dhcp_options if value is not None)
-    return HostEntry(port_id=row.id, mac=row.mac, ips=ips, hostname=name, dhcp_options=options)
 
 
 def _port(row: Row[Any], addresses: Sequence[Row[Any]], groups: Sequence[str], down: set[str]) -> PortState:
@@ -193,8 +154,35 @@ def _with_prefix(address: Row[Any], subnets: Subnets) -> str:
 
 
 def heartbeat(tx: Tx, cloud: Cloud, node: str) -> None:
-    """The node lives: its agents are alive, and what waited for a node is placed."""
-    agents.heartbeat(tx, cloud, node)
+    """The node lives: its agents are alive."""
+    agents.heartbeats(tx, cloud, [node])
+
+
+def heartbeats(tx: Tx, cloud: Cloud, nodes: Sequence[str]) -> None:
+    """These nodes live. In a fixed number of statements, however many they are."""
+    if nodes:
+        agents.heartbeats(tx, cloud, nodes)
+
+
+def node_moved(tx: Tx, cloud: Cloud, node: str) -> None:
+    """A node's underlay address is another one now: all that carry a network with it hear, and it itself."""
+    found = tx.scalars(sa.select(port.c.network_id).distinct().where(port.c.host == node))
+    arriving = tx.scalars(sa.select(port.c.network_id).distinct().where(port.c.moving_to == node))
+    touch.networks(tx, cloud, {*found, *arriving}, node)
+
+
+def node_left(tx: Tx, cloud: Cloud, node: str) -> None:
+    """A node was removed from the cloud: its agents go, and what it served is served elsewhere from now on.
+
+    Whoever removes a node says that it does not run any more: it is not waited for."""
+    agents.forget(tx, node)
+    node_moved(tx, cloud, node)
+    moving.place(tx, cloud)
+
+
+def node_drained(tx: Tx, cloud: Cloud) -> None:
+    """A node shall be emptied, or no longer: its networks and routers move now, not only with the next look."""
+    moving.place(tx, cloud)
 
 
 def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
@@ -202,7 +190,7 @@ def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
 
     Guest ports become ACTIVE when named, ports of routers and DHCP, routers and floating IPs when what they
     last changed by is in that revision."""
-    agents.heartbeat(tx, cloud, node)
+    agents.said(tx, cloud, node, said)
     tx.execute(fault.delete().where(fault.c.node == node))
     broken = set(said.errors)
     if broken:

@@ -184,6 +184,9 @@ def test_faults_of_a_node_are_shown(
 ) -> None:
     node()
     router = make(alice, "routers", name="broken")
+    _, subnet = network_with_subnet(alice, "10.48.0.0/24")
+    path = f"{V}/routers/{router['id']}/add_router_interface"
+    assert alice.put(path, {"subnet_id": subnet["id"]}).status_code == 200
     report = NetworkReport(revision=10**6, errors={router["id"]: "no such bridge: pileus-ex"})
     cloud.db.run_sync(lambda tx: wiring.report(tx, cloud, "node-1", report))
     assert alice.get(f"{V}/routers/{router['id']}").json()["router"]["status"] == "ERROR"
