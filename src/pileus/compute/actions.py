@@ -16,21 +16,22 @@ from pileus.compute import (
     evacuate,
     interfaces,
     lifecycle,
+    live,
     memberships,
     moves,
     passwords,
     rebuild,
     rescue,
     resize,
+    scheduler,
     server_floating_ips,
     servers,
     shelve,
     snapshots,
-    states,
 )
 from pileus.compute import schemas as s
 from pileus.web.call import Call, Reply
-from pileus.web.errors import BadRequest, NotFound
+from pileus.web.errors import BadRequest, NotFound, Problem
 from pileus.web.routes import ANY_VERSION
 from pileus.web.schemas import check_versions
 from pileus.web.versions import Version
@@ -46,15 +47,6 @@ class Action:
     body: Any = None
     since: Version = (0, 0)
     until: Version = ANY_VERSION
-
-
-def _no_host(word: str, legal: str) -> Callable[[Call, Any, Any], None]:
-    def handler(call: Call, row: Any, value: Any) -> None:
-        """Guests do not move between nodes yet: said as where there is one node only."""
-        states.require(call.context, row, legal, word)
-        raise BadRequest(f"No valid host was found. There are not enough hosts available to {word} instance {row.id}.")
-
-    return handler
 
 
 _P = "os_compute_api:"
@@ -107,7 +99,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
         Action(_P + "os-migrate-server:migrate", moves.migrate, body=s.Migrate | None, since=(2, 56)),
     ),
     "os-migrateLive": (
-        Action(_P + "os-migrate-server:migrate_live", _no_host("live-migrate", "liveMigrate"), body=s.LiveMigrate),
+        Action(_P + "os-migrate-server:migrate_live", live.migrate, body=s.LiveMigrate),
     ),
     "evacuate": (Action(_P + "os-evacuate", evacuate.evacuate, 200, body=s.Evacuate),),
     # network
@@ -137,12 +129,23 @@ async def act(call: Call) -> Reply:
         row = await call.db.run(lambda tx: _in(call, tx, lambda: _row(call, action, hold=False)), write=False)
         result = await action.handler(call, row, value)
     else:
-        result = await call.db.run(
-            lambda tx: _in(call, tx, lambda: action.handler(call, _row(call, action, hold=True), value))
-        )
+        try:
+            result = await call.db.run(
+                lambda tx: _in(call, tx, lambda: action.handler(call, _row(call, action, hold=True), value))
+            )
+        except Problem as problem:
+            await _remember(call, problem)
+            raise
     reply = result if isinstance(result, Reply) else Reply(result)
     reply.status = reply.status or action.status
     return reply
+
+
+async def _remember(call: Call, problem: Problem) -> None:
+    """Keep why no node would do: the transaction that found out is undone."""
+    failed = scheduler.failure_of(problem)
+    if failed is not None:
+        await call.db.run(lambda tx: scheduler.keep(tx, call.cloud, call.params["server_id"], failed))
 
 
 def _in(call: Call, tx: Any, work: Callable[[], Any]) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from pileus.compute import create, demand, migrations, moves, nodes, orders, scheduler, servers, spec, states
+from pileus.compute import create, migrations, nodes, orders, scheduler, servers, spec, states, wishes
+from pileus.compute.actors import Actor
 from pileus.compute.schemas import Evacuate
 from pileus.network import ports
 from pileus.placement import allocations
@@ -19,7 +20,7 @@ from pileus.web.errors import BadRequest, Conflict, NotFound
 from pileus.web.schemas import as_bool
 
 if TYPE_CHECKING:
-    from pileus.compute.results import End
+    from pileus.compute.ends import End
 
 KIND = "evacuation"
 
@@ -30,24 +31,13 @@ def evacuate(call: Call, row: Any, value: Evacuate) -> dict[str, str] | None:
     Raises BadRequest while the server's node is up, or where no other will do."""
     states.require(call.context, row, "evacuate")
     _check(call, row, value)
-    wish = scheduler.Wish(
-        demand=demand.of(spec.flavor_of(row), spec.facts_of(row)), zone=row.pinned_zone, host=value.host,
-        forced=value.host is not None and value.force is not UNSET and as_bool(value.force),
-        avoid=frozenset({row.host}), group=moves.group_of(call, row),
-        same_host=create.ids_of(row.hints.get("same_host")),
-        different_host=create.ids_of(row.hints.get("different_host")),
-    )
-    owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)
-    uuid = call.cloud.world.uuid()
+    forced = value.host is not None and value.force is not UNSET and as_bool(value.force)
+    version = call.version or (2, 1)
+    off = row.vm_state == states.STOPPED or version >= (2, 95)
     try:
-        with call.tx.savepoint():
-            allocations.move(call.tx, call.cloud, row.id, uuid)
-            chosen = scheduler.place(call.tx, call.cloud, wish, owner)
+        begin(call, row, host=value.host, forced=forced, off=off)
     except scheduler.NoValidHost as reason:
         raise BadRequest(f"No valid host was found. {reason}") from None
-    migrations.record(call, row, KIND, "accepted", spec.flavor_of(row), uuid=uuid, dest=chosen.name)
-    _begin(call, row, chosen)
-    version = call.version or (2, 1)
     given = None if value.admin_pass is UNSET else value.admin_pass
     return {"adminPass": given or create.new_password(UNSET)} if version < (2, 14) else None
 
@@ -69,37 +59,50 @@ def _check(call: Call, row: Any, value: Evacuate) -> None:
         raise Conflict(f"Instance {row.id} is not on any host.")
     if nodes.is_up(old, call.now):
         raise BadRequest(f"Compute service of {row.host} is still in use.")
+    _check_alone(call, row)
 
 
-def _begin(call: Call, row: Any, chosen: scheduler.Host) -> None:
+def _check_alone(call: Call, row: Any) -> None:
+    """Raises Conflict while a live migration may have taken the guest elsewhere: its nodes are asked first."""
+    if row.task_state == "migrating":
+        raise Conflict(
+            f"Instance {row.id} was being live-migrated when node {row.host} went down: it can be evacuated as soon as "
+            "it is known where its guest is."
+        )
+
+
+def begin(
+    by: Actor, row: Any, *, host: str | None = None, forced: bool = False, off: bool = False, purpose: str = ""
+) -> None:
+    """Claim on another node and have the guest built there; the old node is to remove its copy when it is back.
+
+    The caller answers for it that the old node runs nothing. Raises NoValidHost; then nothing has changed."""
+    wish = wishes.of_server(by.tx, row, "evacuate", host=host, forced=forced, avoid=frozenset({row.host}))
+    owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)
+    uuid = by.cloud.world.uuid()
+    with by.tx.savepoint():
+        allocations.move(by.tx, by.cloud, row.id, uuid)
+        chosen = scheduler.place(by.tx, by.cloud, wish, owner)
+    migrations.record(by, row, KIND, "accepted", spec.flavor_of(row), uuid=uuid, dest=chosen.name, purpose=purpose)
+    _order(by, row, chosen, off)
+
+
+def _order(by: Actor, row: Any, chosen: scheduler.Host, off: bool) -> None:
     # What the old node was asked for before it went down is overtaken.
-    orders.drop_waiting(call.tx, row.id)
-    orders.send(
-        call.tx, call.cloud, row, "destroy", request_id=call.request_id, deadline=orders.UNTIL_BACK
-    )
-    stopped = row.vm_state == states.STOPPED or (call.version or (2, 1)) >= (2, 95)
-    servers.change(call.tx, row.id, call.now, host=chosen.name, zone=chosen.zone)
-    ports.move(call.tx, call.cloud, row.id, chosen.name)
-    placed = servers.held(call.tx, row.id)
+    orders.drop_waiting(by.tx, row.id)
+    migrations.clean(by.tx, by.cloud, row, migrations.newest(by.tx, row.id), row.host, by.request_id)
+    servers.change(by.tx, row.id, by.now, host=chosen.name, zone=chosen.zone)
+    ports.move(by.tx, by.cloud, row.id, chosen.name)
+    placed = servers.held(by.tx, row.id)
     orders.begin(
-        call, placed, "evacuate", "rebuild_server", "rebuilding", progress=0, fault=None, old_flavor=None,
-        old_vm_state=states.STOPPED if stopped else states.ACTIVE,
+        by, placed, "evacuate", "rebuild_server", "rebuilding", progress=0, fault=None, old_flavor=None,
+        rescue_image=None, old_vm_state=states.STOPPED if off else states.ACTIVE,
     )
-    described = orders.described(call.tx, call.cloud, placed)
-    orders.send(call.tx, call.cloud, placed, "build", request_id=call.request_id, spec=described)
+    described = orders.described(by.tx, by.cloud, servers.held(by.tx, row.id))
+    orders.send(by.tx, by.cloud, placed, "build", request_id=by.request_id, spec=described)
 
 
 def ended(end: End) -> None:
     """The new node has built the guest, or could not."""
-    migrations.set_status(end.tx, end.row.id, end.now, "error" if end.error else "done", "accepted")
-
-
-def cleaned(end: End) -> bool:
-    """An old node is back and has removed what it had of the guest: its place there is free. False: it was no old node.
-
-    The server may even be on that node again by now, so that this tells such a removal from any other."""
-    found = migrations.open_from(end.tx, end.row.id, KIND, end.task.node)
-    for move in found:
-        allocations.release(end.tx, move.uuid)
-        migrations.complete(end.tx, move, end.now)
-    return bool(found)
+    status = "error" if end.error else "done"
+    migrations.set_status(end.tx, end.row.id, end.now, status, "accepted", reason=end.error or None)

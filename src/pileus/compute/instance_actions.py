@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pileus.compute import servers
+from pileus.compute.actors import Actor
 from pileus.compute.tables import action, event, server
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound
@@ -24,19 +25,24 @@ _OPEN_OF_REQUEST = sa.select(action.c.id).where(
     action.c.finished.is_(None),
 )
 
+_LAST = (
+    sa.select(action.c.request_id, action.c.action).where(action.c.server_id == sa.bindparam("server"))
+    .order_by(action.c.id.desc()).limit(1)
+)
 
-def begin(call: Call, server_id: str, name: str, event_name: str = "", host: str | None = None) -> None:
+
+def begin(by: Actor, server_id: str, name: str, event_name: str = "", host: str | None = None) -> None:
     """Log that an action was asked for, with its event where something is to be done."""
-    row = call.tx.execute(
+    row = by.tx.execute(
         action.insert(),
         {
-            "server_id": server_id, "action": name, "request_id": call.request_id, "user_id": call.context.user_id,
-            "project_id": call.context.project_id or "", "started": call.now, "updated": call.now,
+            "server_id": server_id, "action": name, "request_id": by.request_id, "user_id": by.context.user_id,
+            "project_id": by.context.project_id or "", "started": by.now, "updated": by.now,
         },
     )
     if event_name:
-        call.tx.execute(event.insert(), {
-            "action_id": new_key(row), "event": event_name, "host": host, "started": call.now,
+        by.tx.execute(event.insert(), {
+            "action_id": new_key(row), "event": event_name, "host": host, "started": by.now,
         })
 
 
@@ -63,6 +69,26 @@ def finish(tx: Tx, server_id: str, request_id: str, now: float, error: str = "")
             "details": error[:255] or None,
         },
     )
+
+
+def last_request(tx: Tx, server_id: str) -> str:
+    """The id of the request that last asked for something to be done to a server; "" where there is none."""
+    found = tx.first(_LAST, {"server": server_id})
+    return "" if found is None else str(found.request_id)
+
+
+def last_name(tx: Tx, server_id: str) -> str:
+    """What last was to be done to a server; "" where nothing was."""
+    found = tx.first(_LAST, {"server": server_id})
+    return "" if found is None else str(found.action)
+
+
+def open_request(tx: Tx, server_id: str, name: str) -> str:
+    """The id of the request whose action of this name goes on; "" where none does."""
+    statement = sa.select(action.c.request_id).where(
+        action.c.server_id == server_id, action.c.action == name, action.c.finished.is_(None)
+    )
+    return tx.scalar(statement.order_by(action.c.id.desc()).limit(1)) or ""
 
 
 def note(tx: Tx, cloud: Cloud, row: Any, name: str, event_name: str, reason: str, *, failed: bool) -> None:

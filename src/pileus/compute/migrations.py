@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pileus.compute import spec
+from pileus.compute import orders, spec
+from pileus.compute.actors import Actor
 from pileus.compute.schemas import FlavorFacts
 from pileus.compute.schemas_rest import MigrationQuery
 from pileus.compute.tables import migration
 from pileus.compute.views_rest import links, more, page_size, when
+from pileus.placement import allocations
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 from pileus.web.views import Field, View
 from pileus.world import parse_iso
 
 if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.compute.ends import End
     from pileus.db.engine import Tx
 
 _VIEW = View(
@@ -28,27 +32,36 @@ _VIEW = View(
     Field("created_at", lambda row: when(row.created)), Field("updated_at", lambda row: when(row.updated)),
     Field("user_id", since=(2, 80)), Field("project_id", since=(2, 80)),
 )
-_MOVING = ("queued", "preparing", "running", "post-migrating", "accepted", "pre-migrating", "migrating")
+LIVE = "live-migration"
+IN_PROGRESS = ("queued", "preparing", "running", "post-migrating")
+"""The states in which a live migration is not over."""
 
 _NEWEST = (
     sa.select(migration).where(migration.c.server_id == sa.bindparam("i")).order_by(migration.c.id.desc()).limit(1)
 )
 COMPLETED = "completed"
-_OVER = ("confirmed", "reverted", "accepted", "done", COMPLETED)
+_OVER = ("confirmed", "reverted", "accepted", "done", "cancelled", COMPLETED)
+_OF_UUID = sa.select(migration).where(migration.c.uuid == sa.bindparam("u"))
 
 # -- for other modules
 
 
 def record(
-    call: Call, row: Any, kind: str, status: str, new: FlavorFacts, *, uuid: str = "", dest: str | None = None
+    by: Actor, row: Any, kind: str, status: str, new: FlavorFacts, *, uuid: str = "", dest: str | None = None,
+    purpose: str = "", reason: str | None = None,
 ) -> None:
     """Write down that a server changes its flavor or its node; by default on its own node."""
-    call.tx.execute(migration.insert(), {
-        "uuid": uuid or call.cloud.world.uuid(), "server_id": row.id, "kind": kind, "status": status,
+    by.tx.execute(migration.insert(), {
+        "uuid": uuid or by.cloud.world.uuid(), "server_id": row.id, "kind": kind, "status": status,
         "source": row.host, "dest": dest or row.host, "old_flavor": spec.flavor_of(row).seq, "new_flavor": new.seq,
-        "user_id": call.context.user_id, "project_id": call.context.project_id, "created": call.now,
-        "updated": call.now,
+        "user_id": by.context.user_id, "project_id": by.context.project_id, "created": by.now,
+        "updated": by.now, "purpose": purpose, "reason": reason,
     })
+
+
+def of_uuid(tx: Tx, uuid: str) -> Any:
+    """The row of a migration; None when there is none."""
+    return tx.first(_OF_UUID, {"u": uuid})
 
 
 def newest(tx: Tx, server_id: str) -> Any:
@@ -56,11 +69,16 @@ def newest(tx: Tx, server_id: str) -> Any:
     return tx.first(_NEWEST, {"i": server_id})
 
 
-def set_status(tx: Tx, server_id: str, now: float, status: str, *before: str) -> None:
-    """The state of the server's newest migration, where it is one of `before`."""
+def set_status(tx: Tx, server_id: str, now: float, status: str, *before: str, reason: str | None = None) -> None:
+    """The state of the server's newest migration, where it is one of `before`; `reason` where it is an error."""
     found = newest(tx, server_id)
     if found is not None and found.status in before:
-        tx.execute(migration.update().where(migration.c.id == found.id).values(status=status, updated=now))
+        change(tx, found, now, status=status, **({"reason": reason} if reason else {}))
+
+
+def change(tx: Tx, move: Any, now: float, **values: Any) -> None:
+    """Write columns of a migration."""
+    tx.execute(migration.update().where(migration.c.id == move.id).values(updated=now, **values))
 
 
 def other_node(tx: Tx, row: Any) -> str | None:
@@ -72,17 +90,25 @@ def other_node(tx: Tx, row: Any) -> str | None:
     return other if other != row.host else None
 
 
-def open_from(tx: Tx, server_id: str, kind: str, source: str) -> list[Any]:
-    """A server's migrations of a kind from a node that has not been cleaned since."""
-    return list(tx.all(sa.select(migration).where(
-        migration.c.server_id == server_id, migration.c.kind == kind, migration.c.source == source,
-        migration.c.status != COMPLETED,
-    )))
+def clean(tx: Tx, cloud: Cloud, row: Any, move: Any, node: str, request_id: str) -> None:
+    """Have a node remove its copy of a guest that goes on elsewhere, whenever it is there to do it."""
+    change(tx, move, cloud.world.now(), to_clean=node)
+    orders.send(tx, cloud, row, "destroy", node=node, request_id=request_id, deadline=orders.UNTIL_BACK)
 
 
-def complete(tx: Tx, row: Any, now: float) -> None:
-    """Nothing of the server is left on the migration's source."""
-    tx.execute(migration.update().where(migration.c.id == row.id).values(status=COMPLETED, updated=now))
+def cleaned(end: End) -> bool:
+    """A node has removed the copy that it still had of a guest: its place there is free. False: it had none.
+
+    The server may even be on that node again by now, so that this tells such a removal from any other."""
+    found = end.tx.all(sa.select(migration).where(
+        migration.c.server_id == end.row.id, migration.c.to_clean == end.task.node
+    ))
+    for move in found:
+        if move.source == end.task.node:
+            allocations.release(end.tx, move.uuid)
+        after = {"status": COMPLETED} if move.status == "done" else {}
+        change(end.tx, move, end.now, to_clean=None, **after)
+    return bool(found)
 
 
 # -- handlers
@@ -105,7 +131,7 @@ def index(call: Call) -> dict[str, Any]:
     items = _VIEW.render_all(rows, call.version)
     if call.version is not None and call.version >= (2, 23):
         for item, row in zip(items, rows, strict=True):
-            if row.kind == "live-migration" and row.status in _MOVING:
+            if row.kind == LIVE and row.status in IN_PROGRESS:
                 item["links"] = links(call, f"servers/{row.server_id}/migrations", row.id)
     reply: dict[str, Any] = {"migrations": items}
     return reply | more(call, "migrations", len(rows), size, rows[-1].uuid) if size and rows else reply

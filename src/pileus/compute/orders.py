@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pileus.compute import instance_actions, nodes, servers, spec
+from pileus.compute.actors import Actor
 from pileus.compute.schemas import Fault
 from pileus.network import ports
 from pileus.node.contract import ServerSpec, ServerTask
-from pileus.web.call import Call
 from pileus.web.errors import Conflict
 from pileus.work import tasks
 from pileus.work.tables import task
@@ -30,19 +30,19 @@ def resource(server_id: str) -> str:
 
 
 def begin(
-    call: Call, row: Any, action: str, event: str, task_state: str | None, *, reachable: bool = True, **values: Any
+    by: Actor, row: Any, action: str, event: str, task_state: str | None, *, reachable: bool = True, **values: Any
 ) -> None:
     """Log the action and show that it goes on. Raises Conflict when the server's node is down."""
     if reachable:
-        check_up(call, row)
+        check_up(by, row)
     if task_state is not None or values:
-        servers.change(call.tx, row.id, call.now, **({"task_state": task_state} if task_state else {}), **values)
-    instance_actions.begin(call, row.id, action, event, row.host)
+        servers.change(by.tx, row.id, by.now, **({"task_state": task_state} if task_state else {}), **values)
+    instance_actions.begin(by, row.id, action, event, row.host)
 
 
-def check_up(call: Call, row: Any) -> None:
+def check_up(by: Actor, row: Any) -> None:
     """Raises Conflict when the server has no node, or one that is down: nothing could be done to its guest."""
-    check_host(call.tx, row, call.now)
+    check_host(by.tx, row, by.now)
 
 
 def check_host(tx: Tx, row: Any, now: float, host: str | None = None) -> None:
@@ -66,6 +66,13 @@ def send(
         tx, cloud, f"server.{kind}", node=node or row.host, resource=resource(row.id), request_id=request_id,
         timeout=deadline, arguments=ServerTask(server_id=row.id, **arguments),
     )
+
+
+def patience(cloud: Cloud, row: Any) -> float:
+    """Seconds that carrying a guest with its disks to another node may take: `build_timeout` for each GiB."""
+    flavor = spec.flavor_of(row)
+    disks = flavor.disk + flavor.ephemeral + flavor.swap // 1024
+    return cloud.settings.build_timeout * max(1, disks + -(-flavor.ram // 1024))
 
 
 def drop_waiting(tx: Tx, server_id: str) -> None:

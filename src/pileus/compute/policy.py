@@ -40,6 +40,7 @@ SERVER_RULES: dict[str, str] = {
     "os_compute_api:os-lock-server:unlock:unlock_override": _ADMIN,
     **_rules("os-migrate-server", _MANAGER, "migrate", "migrate_live"),
     "os_compute_api:os-migrate-server:migrate:host": _ADMIN,
+    "os_compute_api:os-migrate-server:migrate_live:host": _ADMIN,
     **_rules("os-pause-server", _MEMBER, "pause", "unpause"),
     **_rules("os-suspend-server", _MEMBER, "suspend", "resume"),
     "os_compute_api:os-rescue": _MEMBER,

@@ -27,12 +27,12 @@ def changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
         return True
     power = states.POWER.get(report.power, 0)
     values: dict[str, object] = {"power_state": power}
-    vm_state = _vm_state(row.vm_state, report.power)
-    if power == row.power_state and vm_state == row.vm_state:
+    state = vm_state(row.vm_state, report.power)
+    if power == row.power_state and state == row.vm_state:
         return False
-    if vm_state != row.vm_state:
-        values["vm_state"] = vm_state
-    if vm_state == states.STOPPED != row.vm_state:
+    if state != row.vm_state:
+        values["vm_state"] = state
+    if state == states.STOPPED != row.vm_state:
         crashed = report.power == "crashed"
         why = f"the guest {'crashed' if crashed else 'shut down by itself'} on node {report.node}"
         instance_actions.note(tx, cloud, row, "stop", "compute_stop_instance", why, failed=crashed)
@@ -43,8 +43,8 @@ def changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
     return False
 
 
-def _vm_state(before: str, power: str) -> str:
-    """Rescued, resized and failed servers stay what they are; only their power changes."""
+def vm_state(before: str, power: str) -> str:
+    """What a server is by its guest's power; one that is rescued, resized or in error stays that."""
     if before not in _RUNS:
         return before
     if power in ("shutdown", "crashed"):

@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pileus.compute import consoles, instance_actions, lifecycle, orders, servers, states
-from pileus.compute.tables import action, server
+from pileus.compute import (
+    consoles,
+    instance_actions,
+    lifecycle,
+    live,
+    migrations,
+    moves,
+    nodes,
+    orders,
+    servers,
+    states,
+)
+from pileus.compute.tables import migration, node, server
 from pileus.work import tasks
 from pileus.work.tables import task
 
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("pileus.compute")
 _GRACE = 10.0
 _BATCH = 200
+_CLEAN_AGAIN = 60.0
 
 _WAITING = (
     sa.select(server)
@@ -32,16 +44,63 @@ def reconcile(tx: Tx, cloud: Cloud) -> int:
     """Put right what no task will; how many servers. Runs periodically, and drops what has expired."""
     now = cloud.world.now()
     consoles.forget(tx, now)
+    _clean(tx, cloud)
     rows = tx.all(_WAITING, {"before": now - _GRACE})
     if not rows:
         return 0
-    names = [orders.resource(row.id) for row in rows]
-    busy = set(tx.scalars(sa.select(task.c.resource).where(task.c.resource.in_(names), task.c.state.in_(tasks.OPEN))))
-    stuck = [row for row in rows if orders.resource(row.id) not in busy]
+    busy = _busy(tx, rows)
+    _unblock(tx, cloud, rows)
+    stuck = [row for row in rows if row.id not in busy]
     for row in stuck:
         _LOG.warning("server %s is in task_state %s, but no task is left; repairing", row.id, row.task_state)
         _repair(tx, cloud, row, now)
     return len(stuck)
+
+
+def _busy(tx: Tx, rows: Any) -> set[str]:
+    """The servers about which a task will still say something.
+
+    A node that is to remove its copy of a guest that is elsewhere says nothing about what is done to it now."""
+    by_name = {orders.resource(row.id): row for row in rows}
+    moving = tx.all(sa.select(migration.c.uuid, migration.c.server_id, migration.c.to_clean).where(
+        migration.c.server_id.in_([row.id for row in rows])
+    ))
+    asked = {f"migration:{move.uuid}": move.server_id for move in moving}
+    old = {(orders.resource(move.server_id), move.to_clean) for move in moving}
+    found = set()
+    for one in tx.all(sa.select(task.c.resource, task.c.node, task.c.kind).where(
+        task.c.resource.in_([*by_name, *asked]), task.c.state.in_(tasks.OPEN)
+    )):
+        if one.resource in asked:
+            found.add(asked[one.resource])
+        elif one.kind != "server.destroy" or (one.resource, one.node) not in old:
+            found.add(by_name[one.resource].id)
+    return found
+
+
+def _unblock(tx: Tx, cloud: Cloud, rows: Any) -> None:
+    """Servers that wait for a node which was forced down meanwhile need not wait any more."""
+    down = set(tx.scalars(sa.select(node.c.name).where(node.c.forced_down.is_(True))))
+    for row in rows:
+        if row.host in down and row.task_state == "resize_reverting":
+            moves.go_back(tx, cloud, row)
+
+
+def _clean(tx: Tx, cloud: Cloud) -> None:
+    """A node that did not manage to remove a copy of a guest is told to again."""
+    waiting = sa.select(migration, server.c.deleted).join(server, server.c.id == migration.c.server_id).where(
+        migration.c.to_clean.is_not(None), migration.c.updated < cloud.world.now() - _CLEAN_AGAIN,
+        ~sa.exists().where(
+            task.c.resource == sa.literal("server:") + migration.c.server_id, task.c.node == migration.c.to_clean,
+            task.c.kind == "server.destroy", task.c.state.in_(tasks.OPEN),
+        ),
+    )
+    for move in tx.all(waiting.order_by(migration.c.id).limit(_BATCH)):
+        row = servers.held(tx, move.server_id)
+        if row is None or (not row.deleted and row.host == move.to_clean):
+            migrations.change(tx, move, cloud.world.now(), to_clean=None)  # it is there again, and no old copy
+        elif nodes.by_name(tx, move.to_clean) is not None:
+            migrations.clean(tx, cloud, row, move, move.to_clean, "")
 
 
 def _repair(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
@@ -49,16 +108,13 @@ def _repair(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
         if row.host is None:
             return lifecycle.bury(tx, cloud, row, now)
         servers.change(tx, row.id, now)
-        return orders.send(tx, cloud, row, "destroy", request_id=_last_request(tx, row.id))
+        return orders.send(tx, cloud, row, "destroy", request_id=instance_actions.last_request(tx, row.id))
+    if row.task_state == "migrating" and live.lost(tx, cloud, row):
+        return None
     reason = f"the task for '{row.task_state}' was lost"
     values: dict[str, Any] = {"task_state": None, "fault": orders.fault(reason, now)}
     if row.vm_state in (states.BUILDING, states.OFFLOADED) or row.task_state.startswith(("rebuild", "resize", "rescu")):
         values["vm_state"] = states.ERROR
     servers.change(tx, row.id, now, **values)
-    instance_actions.finish(tx, row.id, _last_request(tx, row.id), now, reason)
+    instance_actions.finish(tx, row.id, instance_actions.last_request(tx, row.id), now, reason)
     return None
-
-
-def _last_request(tx: Tx, server_id: str) -> str:
-    newest = sa.select(action.c.request_id).where(action.c.server_id == server_id).order_by(action.c.id.desc()).limit(1)
-    return tx.scalar(newest) or ""

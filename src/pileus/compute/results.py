@@ -13,19 +13,24 @@ import msgspec
 
 from pileus.compute import (
     evacuate,
-    instance_actions,
+    ha,
     lifecycle,
+    live,
     migrations,
     moves,
+    nodes,
     orders,
     reschedule,
     resize,
+    server_migrations,
     servers,
+    standing,
     states,
 )
+from pileus.compute.ends import End
 from pileus.image import images
 from pileus.network import ports
-from pileus.node.contract import ServerDone, ServerTask, Task, TaskResult
+from pileus.node.contract import ServerTask, Task, TaskResult
 from pileus.placement import allocations
 
 if TYPE_CHECKING:
@@ -33,47 +38,6 @@ if TYPE_CHECKING:
     from pileus.db.engine import Tx
 
 Values = dict[str, Any]
-
-
-class End:
-    """One task that has ended, and the server that it was about."""
-
-    __slots__ = ("args", "cloud", "done", "error", "now", "row", "task", "tx")
-
-    def __init__(self, tx: Tx, cloud: Cloud, task: Task, result: TaskResult, args: ServerTask, row: Any) -> None:
-        self.tx, self.cloud, self.task, self.args, self.row = tx, cloud, task, args, row
-        self.error = "" if result.ok else (result.error or "the node gave no reason")
-        self.done = msgspec.json.decode(result.value, type=ServerDone) if result.ok else ServerDone()
-        self.now = cloud.world.now()
-
-    @property
-    def power(self) -> int:
-        """The guest's power state as the node reported it; as it was, where it did not."""
-        guest = self.done.guest
-        return self.row.power_state if guest is None else states.POWER.get(guest.power, 0)
-
-    def settle(self, **values: Any) -> None:
-        """The action is over: nothing goes on any more."""
-        self.write(**{"task_state": None, "power_state": self.power, **values})
-        self.log()
-
-    def write(self, **values: Any) -> None:
-        servers.change(self.tx, self.row.id, self.now, **values)
-
-    def log(self) -> None:
-        instance_actions.finish(self.tx, self.row.id, self.task.request_id, self.now, self.error)
-
-    def fail(self, vm_state: str | None = None, **values: Any) -> None:
-        """The action failed; the server is in error where `vm_state` says so, else as it was."""
-        if vm_state is not None:
-            values["vm_state"] = vm_state
-        self.write(task_state=None, fault=orders.fault(self.error, self.now), **values)
-        self.log()
-
-    def then(self, kind: str, **arguments: Any) -> None:
-        """Ask the node for one more thing, in the same action."""
-        orders.send(self.tx, self.cloud, self.row, kind, request_id=self.task.request_id, **arguments)
-
 
 Handler = Callable[[End], None]
 
@@ -105,6 +69,7 @@ _ANY = "(any)"
 
 
 def _built(end: End) -> None:
+    nodes.build_ended(end.tx, end.task.node, failed=bool(end.error))
     if end.error:
         if not reschedule.elsewhere(end.tx, end.cloud, end.row, end.task.request_id, end.error, end.now):
             end.fail(states.ERROR)
@@ -191,7 +156,10 @@ def _evacuated(end: End) -> None:
 
 
 def _arrived(end: End) -> None:
-    return moves.turn_back(end) if end.error else _resized(end)
+    if end.error:
+        return moves.turn_back(end)
+    moves.arrived(end)
+    return _resized(end)
 
 
 def _reverted(end: End) -> None:
@@ -234,7 +202,7 @@ def _shelved(end: End) -> None:
 
 
 def _removed(end: End) -> None:
-    if not end.error and evacuate.cleaned(end):
+    if not end.error and migrations.cleaned(end):
         return None
     by_state = {"resize_confirming": moves.confirmed, "resize_reverting": moves.returned}
     return by_state.get(end.row.task_state, _destroyed)(end)
@@ -243,6 +211,10 @@ def _removed(end: End) -> None:
 def _destroyed(end: End) -> None:
     if end.task.node != end.row.host:
         return  # what a node that failed to build the server had left of it
+    if end.error and end.row.task_state == "deleting" and not end.is_up(end.row.host):
+        # The node went down meanwhile: the server goes now, and the node removes the guest when it is back.
+        end.then("destroy", deadline=orders.UNTIL_BACK)
+        end.error = ""
     if end.error:
         return end.fail(states.ERROR)
     if end.row.task_state == "shelving_offloading":
@@ -306,6 +278,16 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.destroy": {_ANY: _removed},
     "server.attach_nic": {_ANY: _attached},
     "server.detach_nic": {_ANY: _detached},
+    "server.export_disks": {"resize_migrating": moves.exported},
+    "server.end_export": {},
+    "server.layout": {"migrating": live.laid_out},
+    "server.take_in": {"migrating": live.ready},
+    "server.send": {"migrating": live.sent},
+    "server.taken": {"migrating": live.arrived},
 }
 
-RESULTS = dict.fromkeys(_BY_KIND, handle)
+RESULTS = {
+    **dict.fromkeys(_BY_KIND, handle),
+    standing.ASK: standing.answered, server_migrations.STEER: server_migrations.steered, ha.FENCE: ha.fenced,
+}
+JOBS = {standing.ASK: standing.job, server_migrations.STEER: server_migrations.steer, **ha.JOBS}

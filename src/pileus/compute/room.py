@@ -1,13 +1,14 @@
 """Compute as a room of the cloud."""
 
 from pileus.cloud import Room
+from pileus.compute import drain, ha
 from pileus.compute.backups import ROTATE, rotate
 from pileus.compute.bootstrap import bootstrap_rest
 from pileus.compute.faults import render
 from pileus.compute.policy import RULES
 from pileus.compute.purge import purge
 from pileus.compute.reconcile import reconcile
-from pileus.compute.results import RESULTS
+from pileus.compute.results import JOBS, RESULTS
 from pileus.compute.routes import ROUTES
 from pileus.compute.versions import MICROVERSIONS
 from pileus.web.routes import Service
@@ -21,9 +22,11 @@ ROOM = Room(
     ),
     bootstrap=bootstrap_rest,
     results=RESULTS,
-    jobs={ROTATE: rotate},
+    jobs={ROTATE: rotate, **JOBS},
     periodic=(
         Periodic("compute.reconcile", 15.0, reconcile),
         Periodic("compute.purge", 60.0, purge),
+        Periodic("compute.outages", ha.WATCH, ha.watch),
+        Periodic("compute.drain", 5.0, drain.work),
     ),
 )

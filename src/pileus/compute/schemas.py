@@ -55,6 +55,9 @@ class Hints(OpenBody):
     group: UuidText | list[UuidText] | None = None
     same_host: UuidText | list[UuidText] | None = None
     different_host: UuidText | list[UuidText] | None = None
+    build_near_host_ip: Annotated[str, Meta(max_length=45)] | None = None
+    cidr: Annotated[str, Meta(pattern=r"^/[0-9a-fA-F.:]+$", max_length=45)] | None = None
+    query: Annotated[str, Meta(max_length=4096)] | list[Any] | None = None
 
 
 class NewServer(Body):
@@ -244,8 +247,11 @@ class Migrate(Body):
     host: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
 
-class LiveMigrate(OpenBody):
-    host: str | None = None
+class LiveMigrate(Body):
+    host: HostName | None
+    block_migration: Flag | Literal["auto"]
+    disk_over_commit: Annotated[Flag | UnsetType, until(2, 24)] = UNSET
+    force: Annotated[Flag | UnsetType, since(2, 30), until(2, 67)] = UNSET
 
 
 class Evacuate(Body):

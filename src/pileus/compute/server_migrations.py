@@ -2,81 +2,166 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 
-from pileus.compute import servers, states
+from pileus.compute import instance_actions, live, migrations, orders, servers, states
+from pileus.compute.ends import without_task
+from pileus.compute.migrations import IN_PROGRESS, LIVE
 from pileus.compute.tables import migration
 from pileus.compute.views_rest import when
+from pileus.node.contract import MoveProgress
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest, Conflict, NotFound
+from pileus.web.errors import BadRequest, NotFound, Problem
 from pileus.web.views import Field, View
+from pileus.work import tasks
+from pileus.work.tables import task as task_table
 
-LIVE = "live-migration"
-IN_PROGRESS = ("accepted", "queued", "preparing", "pre-migrating", "migrating", "running", "post-migrating")
-"""The states in which a live migration is not over."""
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+    from pileus.node.contract import Task, TaskResult
 
+STEER = "compute.steer_migration"
+_AGAIN = 1.0
 _P = "os_compute_api:servers:migrations:"
+_QUESTIONS = {"abort": "abort_move", "force": "force_move"}
+_ACTIONS = {"abort": "live_migration_cancel", "force": "live_migration_force_complete"}
 
 
-def _nothing(row: Any) -> None:
-    """Figures that no node has reported yet."""
-    return None
+class Steer(msgspec.Struct, frozen=True):
+    """The arguments of the job that has a node hurry or break off a move."""
+
+    server_id: str
+    migration: str
+    wanted: str  # abort, force
+    request_id: str
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """A migration with how far it is; None where no node has told."""
+
+    row: Any
+    progress: MoveProgress | None
+
+
+def _column(name: str, column: str = "", **versions: Any) -> Field:
+    return Field(name, lambda shown: getattr(shown.row, column or name), **versions)
+
+
+def _bytes(name: str) -> Any:
+    return lambda shown: None if shown.progress is None else getattr(shown.progress, name)
 
 
 _VIEW = View(
-    "id", Field("uuid", since=(2, 59)), Field("server_uuid", "server_id"), "status",
-    Field("source_compute", "source"), Field("source_node", "source"), Field("dest_compute", "dest"),
-    Field("dest_node", "dest"), Field("dest_host", _nothing),
-    Field("memory_total_bytes", _nothing), Field("memory_processed_bytes", _nothing),
-    Field("memory_remaining_bytes", _nothing), Field("disk_total_bytes", _nothing),
-    Field("disk_processed_bytes", _nothing), Field("disk_remaining_bytes", _nothing),
-    Field("created_at", lambda row: when(row.created)), Field("updated_at", lambda row: when(row.updated)),
-    Field("user_id", since=(2, 80)), Field("project_id", since=(2, 80)),
+    _column("id"), _column("uuid", since=(2, 59)), _column("server_uuid", "server_id"), _column("status"),
+    _column("source_compute", "source"), _column("source_node", "source"), _column("dest_compute", "dest"),
+    _column("dest_node", "dest"), Field("dest_host", lambda shown: None),
+    Field("memory_total_bytes", _bytes("memory_total")), Field("memory_processed_bytes", _bytes("memory_done")),
+    Field("memory_remaining_bytes", _bytes("memory_left")), Field("disk_total_bytes", _bytes("disk_total")),
+    Field("disk_processed_bytes", _bytes("disk_done")), Field("disk_remaining_bytes", _bytes("disk_left")),
+    Field("created_at", lambda shown: when(shown.row.created)),
+    Field("updated_at", lambda shown: when(shown.row.updated)),
+    _column("user_id", since=(2, 80)), _column("project_id", since=(2, 80)),
 )
 
 
-def index(call: Call) -> dict[str, Any]:
+# -- looking
+
+
+async def index(call: Call) -> dict[str, Any]:
     """GET /servers/{server_id}/migrations, from 2.23 on: 200."""
+    found = await call.db.run(lambda tx: _within(call, tx, _under_way), write=False)
+    return {"migrations": [_VIEW.render(await _with_progress(call, row), call.version) for row in found]}
+
+
+async def show(call: Call) -> dict[str, Any]:
+    """GET /servers/{server_id}/migrations/{migration_id}, from 2.23 on: 200; 404 for one that is over."""
+    found = await call.db.run(lambda tx: _within(call, tx, _one), write=False)
+    return {"migration": _VIEW.render(await _with_progress(call, found), call.version)}
+
+
+def _within(call: Call, tx: Tx, look: Any) -> Any:
+    call.tx = tx
+    try:
+        return look(call)
+    finally:
+        call.tx = None
+
+
+def _under_way(call: Call) -> Any:
     row = servers.get(call, call.params["server_id"], _P + "index")
-    rows = call.tx.all(sa.select(migration).where(
+    return call.tx.all(sa.select(migration).where(
         migration.c.server_id == row.id, migration.c.kind == LIVE, migration.c.status.in_(IN_PROGRESS)
     ).order_by(migration.c.id))
-    return {"migrations": _VIEW.render_all(rows, call.version)}
 
 
-def show(call: Call) -> dict[str, Any]:
-    """GET /servers/{server_id}/migrations/{migration_id}, from 2.23 on: 200; 404 for one that is over."""
+def _one(call: Call) -> Any:
     row = servers.get(call, call.params["server_id"], _P + "show")
     found = _find(call, row)
     if found.kind != LIVE:
         raise NotFound(f"Migration {found.id} for server {row.id} is not live-migration.")
     if found.status not in IN_PROGRESS:
-        raise NotFound(f"Migration {found.id} for server {row.id} is not in progress.")
-    return {"migration": _VIEW.render(found, call.version)}
+        raise NotFound(f"Live migration {found.id} for server {row.id} is not in progress.")
+    return found
+
+
+async def _with_progress(call: Call, row: Any) -> _Shown:
+    """The migration with what its source says of it; a node that does not answer leaves the figures unknown."""
+    if row.status != "running":
+        return _Shown(row, None)
+    try:
+        said = await call.cloud.ask(row.source, "move_progress", {"server_id": row.server_id})
+    except Problem:
+        return _Shown(row, None)
+    return _Shown(row, said if isinstance(said, MoveProgress) else msgspec.convert(said, MoveProgress))
+
+
+# -- steering
 
 
 def force_complete(call: Call) -> None:
-    """POST /servers/{server_id}/migrations/{migration_id}/action, from 2.22 on: 202."""
+    """POST /servers/{server_id}/migrations/{migration_id}/action, from 2.22 on: 202. The guest is paused meanwhile."""
     row = _migrating(call, "force_complete")
     try:
         found = _find(call, row)
     except NotFound as missing:
         raise BadRequest(missing.message) from None
-    _refuse(row, found, "force complete")
+    _check_status(row, found, ("running",), "force complete")
+    _steer(call, row, found, "force")
 
 
 def abort(call: Call) -> None:
-    """DELETE /servers/{server_id}/migrations/{migration_id}, from 2.24 on: 202."""
-    row = _migrating(call, "delete")
-    _refuse(row, _find(call, row), "abort live migration")
+    """DELETE /servers/{server_id}/migrations/{migration_id}, from 2.24 on: 202; from 2.65 also before the guest is
+    sent."""
+    row = _migrating(call, "delete", "abort live migration")
+    found = _find(call, row)
+    early = (call.version or (2, 1)) >= (2, 65)
+    _check_status(row, found, ("running", "queued", "preparing") if early else ("running",), "abort live migration")
+    if found.status == "running":
+        return _steer(call, row, found, "abort")
+    instance_actions.begin(call, row.id, _ACTIONS["abort"], "compute_live_migration_abort", row.host)
+    migrations.change(call.tx, found, call.now, wanted="abort")
+    _drop_taking_in(call.tx, row.id)
+    end = without_task(call.tx, call.cloud, row, instance_actions.open_request(call.tx, row.id, LIVE))
+    live.stays(end, migrations.of_uuid(call.tx, found.uuid), "it was aborted")
+    return instance_actions.finish(call.tx, row.id, call.request_id, call.now)
 
 
-def _migrating(call: Call, rule: str) -> Any:
+def _drop_taking_in(tx: Tx, server_id: str) -> None:
+    """What the destination was asked for is overtaken: what it has begun ends with the destroy that follows."""
+    tx.execute(task_table.delete().where(
+        task_table.c.resource == orders.resource(server_id), task_table.c.state == "pending",
+        task_table.c.kind.in_(("server.layout", "server.take_in")),
+    ))
+
+
+def _migrating(call: Call, rule: str, word: str = "") -> Any:
     """The server, while it migrates. Raises Conflict when it does not."""
     row = servers.hold(call, call.params["server_id"], _P + rule)
-    states.require(call.context, row, "steerMigration", rule)
+    states.require(call.context, row, "steerMigration", word or rule)
     return row
 
 
@@ -92,11 +177,40 @@ def _find(call: Call, row: Any) -> Any:
     return found
 
 
-def _refuse(row: Any, found: Any, verb: str) -> None:
-    """No node carries guests over while they run, so that there is nothing to hurry or to break off."""
-    if found.kind != LIVE or found.status not in IN_PROGRESS:
+def _check_status(row: Any, found: Any, allowed: tuple[str, ...], verb: str) -> None:
+    if found.kind != LIVE or found.status not in allowed:
         raise BadRequest(
             f"Migration {found.id} state of instance {row.id} is {found.status}. Cannot {verb} while the migration is "
             "in this state."
         )
-    raise Conflict(f"Migration {found.id} of instance {row.id}: its nodes cannot {verb}.")
+
+
+def _steer(call: Call, row: Any, found: Any, wanted: str) -> None:
+    instance_actions.begin(call, row.id, _ACTIONS[wanted], f"compute_live_migration_{wanted}", row.host)
+    migrations.change(call.tx, found, call.now, wanted=wanted)
+    _ask(call.tx, call.cloud, Steer(row.id, found.uuid, wanted, call.request_id))
+
+
+def _ask(tx: Tx, cloud: Cloud, asked: Steer, delay: float = 0.0) -> None:
+    tasks.enqueue(
+        tx, cloud, STEER, resource=f"steer:{asked.migration}", arguments=asked, request_id=asked.request_id, delay=delay
+    )
+
+
+async def steer(cloud: Cloud, task: Task) -> str:
+    """Tell the source, which may not have begun to send the guest yet: it is told until the move is over."""
+    asked = msgspec.json.decode(task.arguments, type=Steer)
+    move = await cloud.db.run(lambda tx: migrations.of_uuid(tx, asked.migration), write=False)
+    if move is None or move.status != "running":
+        return "over"
+    await cloud.ask(move.source, _QUESTIONS[asked.wanted], {"server_id": asked.server_id})
+    return "told"
+
+
+def steered(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
+    """Tell it again as long as the move goes on and nothing else is wanted of it."""
+    asked = msgspec.json.decode(task.arguments, type=Steer)
+    move = migrations.of_uuid(tx, asked.migration)
+    if move is not None and move.status == "running" and move.wanted == asked.wanted:
+        return _ask(tx, cloud, asked, delay=_AGAIN)
+    return instance_actions.finish(tx, asked.server_id, asked.request_id, cloud.world.now())

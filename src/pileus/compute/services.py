@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.compute import availability_zones, nodes
+from pileus.compute import availability_zones, migrations, nodes
 from pileus.compute.schemas_rest import ServiceChange, ServiceOldChange, ServiceQuery, is_uuid
 from pileus.compute.tables import aggregate_host, migration, node, server
 from pileus.compute.views_rest import when
-from pileus.placement import providers
+from pileus.placement import allocations, providers
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, Conflict, NotFound
 from pileus.web.schemas import as_bool
 from pileus.web.views import Field, View
+
+if TYPE_CHECKING:
+    from pileus.db.engine import Tx
 
 BINARY = "nova-compute"
 
@@ -129,8 +132,25 @@ def change(call: Call, row: Any, values: dict[str, Any]) -> None:
 
 def delete(call: Call) -> None:
     """DELETE /os-services/{service_id}: 204. Raises Conflict while the node has servers or migrations."""
-    row = _find(call)
-    tx = call.tx
+    _forget(call.tx, _find(call))
+
+
+def forget(tx: Tx, name: str, *, force: bool) -> None:
+    """A node is no part of the cloud any more: its service, hypervisor and provider go. Raises Conflict as `delete`.
+
+    With `force` a node that still has servers keeps them, forced down, so that they can be evacuated or deleted."""
+    row = nodes.by_name(tx, name)
+    if row is None:
+        return
+    try:
+        _forget(tx, row)
+    except Conflict:
+        if not force:
+            raise
+        tx.execute(node.update().where(node.c.id == row.id).values(forced_down=True))
+
+
+def _forget(tx: Tx, row: Any) -> None:
     here = sa.select(server.c.id).where(server.c.host == row.name, server.c.deleted.is_(False)).limit(1)
     if tx.first(here) is not None:
         raise Conflict(
@@ -142,6 +162,12 @@ def delete(call: Call) -> None:
     if tx.first(moving) is not None:
         raise Conflict("Unable to delete compute service that has in-progress migrations. "
                        "Complete the migrations or delete the instances first.")
+    for move in tx.all(sa.select(migration).where(migration.c.to_clean == row.name)):
+        # With the node goes what it still had of guests that are elsewhere.
+        if move.source == row.name:
+            allocations.release(tx, move.uuid)
+        after = migrations.COMPLETED if move.status == "done" else move.status
+        migrations.change(tx, move, move.updated, to_clean=None, status=after)
     tx.execute(aggregate_host.delete().where(aggregate_host.c.host == row.name))
     providers.remove(tx, row.id)
     tx.execute(node.delete().where(node.c.id == row.id))

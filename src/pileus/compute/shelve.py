@@ -8,8 +8,6 @@ import msgspec
 from msgspec import UNSET
 
 from pileus.compute import (
-    create,
-    demand,
     instance_actions,
     lifecycle,
     orders,
@@ -18,10 +16,11 @@ from pileus.compute import (
     snapshots,
     spec,
     states,
+    wishes,
     zones,
 )
+from pileus.compute.actors import Actor
 from pileus.compute.schemas import ImageFacts, Unshelve
-from pileus.compute.tables import server_group
 from pileus.image import images
 from pileus.network import ports
 from pileus.web.call import Call
@@ -45,8 +44,14 @@ def shelve(call: Call, row: Any, value: Any) -> None:
 def offload(call: Call, row: Any, value: Any) -> None:
     """shelveOffload: 202."""
     states.require(call.context, row, "shelveOffload")
-    orders.begin(call, row, "shelveOffload", "compute_shelve_offload_instance", "shelving_offloading")
-    orders.send(call.tx, call.cloud, row, "destroy", request_id=call.request_id)
+    take_off(call, row)
+
+
+def take_off(by: Actor, row: Any) -> None:
+    """Have the node of a shelved server forget it: its image is all that is left. Raises Conflict if that node is
+    down."""
+    orders.begin(by, row, "shelveOffload", "compute_shelve_offload_instance", "shelving_offloading")
+    orders.send(by.tx, by.cloud, row, "destroy", request_id=by.request_id)
 
 
 def unshelve(call: Call, row: Any, value: Unshelve | None) -> None:
@@ -58,15 +63,12 @@ def unshelve(call: Call, row: Any, value: Unshelve | None) -> None:
         return orders.send(call.tx, call.cloud, row, "power_on", request_id=call.request_id, spec=described)
     zone, host = _where(call, row, value)
     image = _image(call, row)
-    group = call.tx.first(server_group.select().where(server_group.c.id == row.group_id)) if row.group_id else None
-    wish = scheduler.Wish(
-        demand=demand.of(spec.flavor_of(row), spec.facts_of(row)), zone=zone, host=host,
-        group=create.group_of(group),
-    )
+    wish = wishes.of_server(call.tx, row, "unshelve", zone=zone, host=host)
     owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)
     try:
         chosen = scheduler.place(call.tx, call.cloud, wish, owner)
     except scheduler.NoValidHost as reason:
+        scheduler.keep(call.tx, call.cloud, row.id, reason)
         instance_actions.begin(call, row.id, "unshelve", "unshelve_instance")
         instance_actions.finish(call.tx, row.id, call.request_id, call.now, f"No valid host was found. {reason}")
         return None

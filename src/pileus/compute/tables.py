@@ -122,7 +122,22 @@ migration = table(
     sa.Column("project_id", Id),
     sa.Column("created", Time, nullable=False),
     sa.Column("updated", Time, nullable=False),
+    sa.Column("purpose", sa.String(16), nullable=False, server_default=""),  # "": asked for; drain, outage
+    sa.Column("wanted", sa.String(16), nullable=False, server_default=""),  # of a live one: abort, force
+    sa.Column("sends", sa.Integer, nullable=False, server_default="0"),  # how often the source was told to send it
+    sa.Column("to_clean", Name),  # the node that still has a copy of the guest, which it has been told to remove
+    sa.Column("reason", LongText),  # why it failed
     sa.Index("ix_compute_migration_updated", "updated"),
+)
+
+decision = table(
+    "compute_decision",  # why the scheduler chose as it did: the last few of each server
+    sa.Column("id", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("server_id", Id, nullable=False, index=True),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("host", Name),  # the node that was chosen; None: none would do
+    sa.Column("record", Json, nullable=False),  # decisions.Record
+    sa.Column("created", Time, nullable=False),
 )
 
 console_token = table(
@@ -199,9 +214,20 @@ node = table(
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
     sa.Column("disabled_reason", Name),
     sa.Column("forced_down", sa.Boolean, nullable=False, default=False),
+    sa.Column("build_failures", sa.Integer, nullable=False, default=0, server_default="0"),  # in a row
     sa.Column("seen", Time, nullable=False),  # last heartbeat
     sa.Column("created", Time, nullable=False),
     sa.Column("updated", Time, nullable=False),
+)
+
+outage = table(
+    "compute_outage",  # nodes that are down, as far as evacuating them has come
+    sa.Column("node", Name, primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),  # noticed, fencing, fenced, failed
+    sa.Column("noticed", Time, nullable=False),
+    sa.Column("checked", Time, nullable=False),  # when the node was last seen to be down: a gap begins the wait anew
+    sa.Column("updated", Time, nullable=False),  # of the state
+    sa.Column("error", LongText),  # of the last attempt to fence it
 )
 
 aggregate = table(

@@ -1,5 +1,7 @@
 """Many nodes: who they are, how they join, and what moves between them."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -15,18 +17,48 @@ LONG_TEXT = (
 
 def upgrade() -> None:
     """Add what is missing. `if_not_exists`: MariaDB commits each by itself, and may have been stopped in the middle."""
+    _kernel()
     _cluster()
+    _images()
     _scheduling()
     _network()
     _moves()
 
 
-def _add(table: str, *columns: sa.Column) -> None:
+def _add(table: str, *columns: sa.Column[Any]) -> None:
     """Add the columns that are not there yet."""
     there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
     for column in columns:
         if column.name not in there:
             op.add_column(table, column)
+
+
+def _kernel() -> None:
+    _add("named_lock", sa.Column("turn", sa.BigInteger(), nullable=False, server_default="0"))
+    op.create_table("commit_slot",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_commit_slot"),
+        if_not_exists=True,
+    )
+
+
+def _images() -> None:
+    op.create_table("image_copy",
+        sa.Column("image_id", sa.String(length=64), nullable=False),
+        sa.Column("controller", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("image_id", "controller", "kind", name="pk_image_copy"),
+        if_not_exists=True,
+    )
+    op.create_index("ix_image_copy_controller", "image_copy", ["controller"], unique=False, if_not_exists=True)
+    _add(
+        "identity_endpoint",
+        sa.Column("owner", sa.String(length=255), nullable=False, server_default=""),
+        sa.Column("explicit", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
 
 
 def _cluster() -> None:
@@ -85,6 +117,7 @@ def _moves() -> None:
         "compute_migration",
         sa.Column("purpose", sa.String(length=16), nullable=False, server_default=""),
         sa.Column("wanted", sa.String(length=16), nullable=False, server_default=""),
+        sa.Column("sends", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("to_clean", sa.String(length=255), nullable=True),
         sa.Column("reason", LONG_TEXT, nullable=True),
     )

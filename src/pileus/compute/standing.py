@@ -1,0 +1,137 @@
+"""Where a guest is whose live migration was cut off: told by its nodes, never guessed.
+
+    source says      destination says    then
+    it runs          anything            it stays; the destination removes what it has
+    it does not run  it runs             it has gone
+    silent           it runs             it has gone: a guest runs there only when the source has stopped it
+    it does not run  it does not run     it stays; it ended at the source meanwhile
+    silent           it does not run     it stays: it is nowhere else; the destination removes what it has
+    anything else                        they are asked again, until one that was silent speaks
+
+A node that an operator or a fence has forced down counts as saying that it does not run. The source is told to end
+the move before it is asked, so that its answer holds. One that says that the guest does not run there is told once more
+to send it, for that it answers with how it has ended: the guest may have gone without that the word of it came through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pileus.compute import migrations, nodes, servers
+from pileus.node.contract import GuestState, MoveTarget
+from pileus.web.errors import Conflict, Problem
+from pileus.work import tasks
+
+if TYPE_CHECKING:
+    from pileus.cloud import Cloud
+    from pileus.db.engine import Tx
+    from pileus.node.contract import Task, TaskResult
+
+ASK = "compute.where_is_guest"
+_AGAIN = 5.0
+RUNS = ("running", "paused")
+SILENT, NOT_THERE, FORCED_DOWN = "?", "-", "x"
+_SENDS = 3
+
+
+class Question(msgspec.Struct, frozen=True):
+    """The arguments of the job."""
+
+    server_id: str
+    migration: str
+    request_id: str
+    target: MoveTarget | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A guest's power at both nodes, or SILENT, NOT_THERE, FORCED_DOWN."""
+
+    source: str
+    dest: str
+
+
+def ask(
+    tx: Tx, cloud: Cloud, row: Any, move: Any, request_id: str, delay: float = 0.0, target: MoveTarget | None = None
+) -> None:
+    """Have a controller ask both nodes of a migration where the guest is."""
+    tasks.enqueue(
+        tx, cloud, ASK, resource=f"migration:{move.uuid}", request_id=request_id, delay=delay,
+        arguments=Question(row.id, move.uuid, request_id, target),
+    )
+
+
+async def job(cloud: Cloud, task: Task) -> Answer:
+    """Ask them."""
+    asked = msgspec.json.decode(task.arguments, type=Question)
+    ends = await cloud.db.run(lambda tx: _nodes(tx, asked), write=False)
+    if ends is None:
+        return Answer(SILENT, SILENT)
+    (source, source_down), (dest, dest_down) = ends
+    if not source_down:
+        with contextlib.suppress(Problem):
+            await cloud.ask(source, "abort_move", {"server_id": asked.server_id})
+    said = await _power(cloud, source, asked.server_id, source_down)
+    return Answer(said, await _power(cloud, dest, asked.server_id, dest_down))
+
+
+def _nodes(tx: Tx, asked: Question) -> tuple[tuple[str, bool], tuple[str, bool]] | None:
+    """Both nodes, each with whether it is forced down."""
+    move = migrations.of_uuid(tx, asked.migration)
+    if move is None:
+        return None
+    return (move.source, _down(tx, move.source)), (move.dest, _down(tx, move.dest))
+
+
+def _down(tx: Tx, name: str) -> bool:
+    row = nodes.by_name(tx, name)
+    return row is None or bool(row.forced_down)
+
+
+async def _power(cloud: Cloud, node: str, server_id: str, down: bool) -> str:
+    if down:
+        return FORCED_DOWN
+    try:
+        answer = await cloud.ask(node, "guest", {"server_id": server_id})
+    except Conflict:
+        return NOT_THERE
+    except Problem:
+        return SILENT
+    return (answer if isinstance(answer, GuestState) else msgspec.convert(answer, GuestState)).power
+
+
+def verdict(answer: Answer) -> str:
+    """`stays`, `goes`, or `unknown` for asking again."""
+    if answer.source in RUNS:
+        return "stays"
+    if answer.dest in RUNS:
+        return "goes"
+    if answer.dest == SILENT:
+        return "unknown"
+    return "stays"
+
+
+def answered(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
+    """What the nodes have said, in the transaction that ends the job."""
+    from pileus.compute import ends, live
+
+    asked = msgspec.json.decode(task.arguments, type=Question)
+    row, move = servers.held(tx, asked.server_id), migrations.of_uuid(tx, asked.migration)
+    if row is None or row.deleted or row.task_state != "migrating":
+        return None
+    if move is None or move.status not in ("preparing", "running"):
+        return None
+    answer = msgspec.json.decode(result.value, type=Answer) if result.ok else Answer(SILENT, SILENT)
+    decided = verdict(answer) if move.status == "running" else "stays"
+    end = ends.without_task(tx, cloud, row, asked.request_id)
+    if decided == "goes":
+        return live.goes(end, move)
+    if decided == "unknown":
+        return ask(tx, cloud, row, move, asked.request_id, delay=_AGAIN, target=asked.target)
+    spoke = answer.source not in (SILENT, FORCED_DOWN)
+    if spoke and answer.source not in RUNS and asked.target is not None and move.sends < _SENDS:
+        return live.send(end, move, asked.target)
+    said = "shutdown" if answer.source == NOT_THERE else answer.source if spoke else ""
+    return live.stays(end, move, move.reason or "the migration was cut off", said)
