@@ -40,6 +40,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _help("SQLite only. FULL survives a power cut at any moment, NORMAL may lose the last moments (never more)."),
     ] = "FULL"
     database_pool: Annotated[int, _help("Connections to a database server, and threads that use them.", ge=1)] = 10
+    bus: Annotated[
+        str,
+        _help(
+            "What carries wakes between controllers; empty: their own links; RabbitMQ: "
+            "amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST, or amqps://… with ?cafile=PATH."
+        ),
+    ] = ""
 
     # web
     listen: Annotated[str, _help("Address and port of all APIs.")] = "127.0.0.1:8080"
@@ -59,6 +66,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _help("Least level that is logged.")
     ] = "info"
+
+    # cluster
+    cluster_listen: Annotated[
+        str, _help(
+            "Address and port on which nodes join and connect (TLS); empty: none with `pileus up`, 0.0.0.0:8443 with "
+            "`pileus server`."
+        )
+    ] = ""
+    cluster_address: Annotated[
+        str, _help("HOST:PORT at which others reach cluster_listen; empty: found from this host's addresses.")
+    ] = ""
+    address: Annotated[
+        str, _help("This node's address on the network between nodes; empty: the one it reaches its controller from.")
+    ] = ""
+    roles: Annotated[
+        tuple[str, ...],
+        _help("What an agent is, of compute, network, storage; empty: all that its join token allows."),
+    ] = ()
+    server_user: Annotated[
+        str, _help("Account that `pileus server` runs as when root starts it; made when missing.")
+    ] = "pileus"
 
     # identity
     admin_password: Annotated[
@@ -105,6 +133,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ram_allocation_ratio: Annotated[float, _help("How often the host's memory is promised.", gt=0)] = 1.0
     disk_allocation_ratio: Annotated[float, _help("How often the host's disk is promised.", gt=0)] = 1.0
     reserved_memory: Annotated[int, _help("Memory in MiB kept from guests.", ge=0)] = 512
+    max_instances_per_host: Annotated[
+        int, _help("Servers that a node takes at most; 0: any number. Aggregates' metadata may say otherwise.", ge=0)
+    ] = 0
+    max_io_ops_per_host: Annotated[
+        int,
+        _help("Servers with a task under way that a node may have to take another; 0: any number. Aggregates' metadata "
+              "may say otherwise.", ge=0),
+    ] = 0
+    ram_weight_multiplier: Annotated[
+        float, _help("How much free memory counts when a node is chosen; below 0: the fullest node first. Aggregates' "
+                     "metadata may set this and the other multipliers for their nodes.")
+    ] = 1.0
+    cpu_weight_multiplier: Annotated[float, _help("How much free processors count.")] = 1.0
+    disk_weight_multiplier: Annotated[float, _help("How much free disk counts.")] = 1.0
+    io_ops_weight_multiplier: Annotated[
+        float, _help("How much a node's servers with a task under way count; below 0: against it.")
+    ] = -1.0
+    num_instances_weight_multiplier: Annotated[float, _help("How much the number of a node's servers counts.")] = 0.0
+    hypervisor_version_weight_multiplier: Annotated[float, _help("How much a newer hypervisor counts.")] = 0.0
+    soft_affinity_weight_multiplier: Annotated[
+        float, _help("How much it counts that members of a server group with soft affinity are on the node.", ge=0)
+    ] = 10.0
+    soft_anti_affinity_weight_multiplier: Annotated[
+        float, _help("How much members of a server group with soft anti-affinity count against a node.", ge=0)
+    ] = 10.0
+    build_failure_weight_multiplier: Annotated[
+        float, _help("How much it counts against a node that it failed to build its last servers.", ge=0)
+    ] = 1_000_000.0
+    scheduler_query_hint: Annotated[
+        bool, _help("Heed the hint `query`, by which users choose nodes by what these are and have free.")
+    ] = False
     novnc_dir: Annotated[str, _help("Where noVNC's files are (package novnc).")] = "/usr/share/novnc"
     availability_zone: Annotated[str, _help("Zone of nodes that no aggregate puts into another.")] = "nova"
     purge_deleted_days: Annotated[
@@ -118,6 +177,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     build_timeout: Annotated[
         float, _help("Seconds after which a task that its node has not done is failed.", gt=0)
     ] = 600.0
+
+    ha_evacuate: Annotated[bool, _help(
+        "Build the servers of a node that is down again on other nodes, from their images, once fence_command has "
+        "made sure that the node is off. Never without fence_command."
+    )] = False
+    ha_grace: Annotated[float, _help(
+        "Seconds for which a node has to be down (no heartbeat for 30 s) before it is fenced.", ge=0
+    )] = 30.0
+    fence_command: Annotated[str, _help(
+        "Shell command that a controller runs to switch a node off, with PILEUS_NODE and PILEUS_ADDRESS in its "
+        "environment; exit code 0 means that the node is off for sure. It may be run again for the same node."
+    )] = ""
 
     # network
     physical_networks: Annotated[

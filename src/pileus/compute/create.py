@@ -10,13 +10,26 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.compute import demand, flavors, instance_actions, names, nics, quotas, scheduler, spec, states, zones
+from pileus.compute import (
+    demand,
+    flavors,
+    instance_actions,
+    names,
+    nics,
+    quotas,
+    scheduler,
+    scheduler_hints,
+    spec,
+    states,
+    wishes,
+    zones,
+)
 from pileus.compute.schemas import BlockDevice, Fault, FlavorFacts, Hints, ImageFacts, NewServer, NewServerBody
 from pileus.compute.tables import keypair, server, server_group, server_tag
 from pileus.compute.versions import in_path
 from pileus.compute.views import links
 from pileus.image import images
-from pileus.network import security_groups
+from pileus.network import networks, security_groups
 from pileus.node.contract import ServerTask
 from pileus.web.call import Call, Reply
 from pileus.web.errors import BadRequest, Forbidden, NotFound, OverQuota
@@ -103,9 +116,11 @@ def _order(call: Call, body: NewServerBody) -> Order:
         raise BadRequest("Unable to allocate a single hostname to multiple instances.")
     plan = nics.plan(call, asked.networks, count)
     nics.check_quota(call, plan, count)
+    physical = networks.physical(call.tx, {nic.network_id for nic in plan})
     return Order(
         asked=asked, name=names.check_name(asked.name), flavor=flavor, image=image, key=key_of(call, asked.key_name),
-        group=group, groups=_security_groups(call, asked), plan=plan, wish=wish,
+        group=group, groups=_security_groups(call, asked), plan=plan,
+        wish=msgspec.structs.replace(wish, physical=physical),
         hints={**msgspec.to_builtins(hints), **({FORCED: True} if wish.host else {})}, count=count,
         reservation_id="r-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8)),
     )
@@ -259,23 +274,9 @@ def _wish(call: Call, asked: NewServer, hints: Hints, flavor: FlavorFacts, image
             raise BadRequest("The destination host was given more than once, and not the same.")
         host = zones.known_host(call, named.pop())
     return scheduler.Wish(
-        demand=demand.of(flavor, image), zone=zone, host=host, forced=forced, group=group_of(group),
-        same_host=ids_of(hints.same_host), different_host=ids_of(hints.different_host),
+        demand=demand.of(flavor, image), zone=zone, host=host, forced=forced, group=wishes.group(group),
+        **scheduler_hints.of(msgspec.to_builtins(hints)),
     )
-
-
-def group_of(row: Any) -> scheduler.Group | None:
-    """A server group's row as the scheduler takes it."""
-    if row is None:
-        return None
-    return scheduler.Group(
-        id=row.id, policy=row.policy, most_per_host=int((row.rules or {}).get("max_server_per_host", 1))
-    )
-
-
-def ids_of(value: str | list[str] | None) -> tuple[str, ...]:
-    """One id or several, as hints have them."""
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
 # -- making
@@ -293,7 +294,7 @@ def _make(call: Call, order: Order, index: int) -> str:
     try:
         host = scheduler.place(tx, cloud, order.wish, owner)
     except scheduler.NoValidHost as reason:
-        return _fail(call, values, str(reason))
+        return _fail(call, values, reason)
     wired = nics.wire(
         call, order.plan, server_id=server_id, host=host.name, zone=host.zone, hostname=values["hostname"],
         groups=order.groups,
@@ -308,14 +309,15 @@ def _make(call: Call, order: Order, index: int) -> str:
     return server_id
 
 
-def _fail(call: Call, values: dict[str, Any], reason: str) -> str:
+def _fail(call: Call, values: dict[str, Any], reason: scheduler.NoValidHost) -> str:
     """A server that found no host: it exists, in error, and tells why."""
-    message = "No valid host was found. " + reason
+    message = f"No valid host was found. {reason}"
     fault = Fault(code=500, message=message[:255], created=call.now, details=message)
     values |= {"vm_state": states.ERROR, "task_state": None, "fault": msgspec.to_builtins(fault)}
     _insert(call, values)
     instance_actions.begin(call, values["id"], "create", "conductor_schedule_and_build_instances")
     instance_actions.finish(call.tx, values["id"], call.request_id, call.now, message)
+    scheduler.keep(call.tx, call.cloud, values["id"], reason)
     return str(values["id"])
 
 

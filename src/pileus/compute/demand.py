@@ -11,8 +11,9 @@ import msgspec
 from pileus.compute.schemas import FlavorFacts, ImageFacts
 from pileus.web.errors import BadRequest
 
-_RESOURCE = re.compile(r"^resources:([A-Z0-9_]+)$")
-_TRAIT = re.compile(r"^trait:([A-Z0-9_]+)$")
+# Numbered and named groups (`resources1:`) ask for providers below a node. Nodes are one provider each: all is of it.
+_RESOURCE = re.compile(r"^resources([a-zA-Z0-9_-]{1,64})?:([A-Z0-9_]+)$")
+_TRAIT = re.compile(r"^trait(?:[a-zA-Z0-9_-]{1,64})?:([A-Z0-9_]+)$")
 _STANDARD = frozenset({"VCPU", "MEMORY_MB", "DISK_GB"})
 _DISABLED = "COMPUTE_STATUS_DISABLED"
 
@@ -27,6 +28,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     aggregate_specs: dict[str, str] = {}  # metadata that an aggregate of the node must have
     architecture: str | None = None
     hypervisor: str | None = None
+    flavor: str = ""  # its name
+    image_properties: dict[str, str] = {}
 
 
 def of(flavor: FlavorFacts, image: ImageFacts | None) -> Demand:
@@ -43,7 +46,7 @@ def of(flavor: FlavorFacts, image: ImageFacts | None) -> Demand:
         if found := _RESOURCE.match(key):
             if not value.isdecimal():
                 raise BadRequest(f"Flavor {flavor.name}: extra spec {key} must be a number, not '{value}'.")
-            resources[found[1]] = int(value)
+            resources[found[2]] = int(value) + (resources.get(found[2], 0) if found[1] else 0)
         elif found := _TRAIT.match(key):
             _trait(found[1], value, required, forbidden)
         elif key.startswith("capabilities:"):
@@ -60,6 +63,7 @@ def of(flavor: FlavorFacts, image: ImageFacts | None) -> Demand:
         aggregate_specs=aggregate_specs,
         architecture=properties.get("hw_architecture") or properties.get("architecture"),
         hypervisor=properties.get("img_hv_type") or properties.get("hypervisor_type"),
+        flavor=flavor.name, image_properties=properties,
     )
 
 
@@ -78,7 +82,8 @@ def both(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
 
 
 def satisfies(fact: Any, wish: str) -> bool:
-    """Whether a node's fact is as an extra spec wants it: `= 4`, `>= 2`, `s== text`, `<in> text`, `<or> a <or> b`."""
+    """Whether a node's fact is as an extra spec wants it: `= 4`, `>= 2`, `s== text`, `<in> text`, `<all-in> a b`,
+    `<or> a <or> b`."""
     words = wish.split()
     if not words:
         return False
@@ -92,6 +97,8 @@ def satisfies(fact: Any, wish: str) -> bool:
         return _TEXTUAL[operator](str(fact), rest)
     if operator == "<in>":
         return rest in (fact if isinstance(fact, list) else str(fact))
+    if operator == "<all-in>":
+        return all(word in (fact if isinstance(fact, list) else str(fact)) for word in words[1:])
     if operator == "<or>":
         return str(fact) in [part.strip() for part in wish.split("<or>") if part.strip()]
     return str(fact) == wish

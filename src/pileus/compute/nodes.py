@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,12 @@ DEAD_AFTER = 30.0
 _DISABLED = "COMPUTE_STATUS_DISABLED"
 
 _BY_NAME = sa.select(node).where(node.c.name == sa.bindparam("name"))
+_BUILD_FAILED = (
+    node.update().where(node.c.name == sa.bindparam("n")).values(build_failures=node.c.build_failures + 1)
+)
+_BUILT = (
+    node.update().where(node.c.name == sa.bindparam("n"), node.c.build_failures > 0).values(build_failures=0)
+)
 _SEEN = node.update().where(node.c.name == sa.bindparam("n")).values(seen=sa.bindparam("now"))
 
 # -- for other rooms and modules
@@ -56,11 +63,21 @@ def heartbeat(tx: Tx, cloud: Cloud, node_name: str, facts: HypervisorFacts | Non
     tx.execute(_SEEN, {"n": node_name, "now": cloud.world.now()})
 
 
+def heartbeats(tx: Tx, names: Sequence[str], now: float) -> None:
+    """Many nodes say that they are alive, in one statement."""
+    tx.execute(node.update().where(node.c.name.in_(names)).values(seen=now))
+
+
 def guest_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
     """A guest's power changed by itself; only the node that has the guest is believed. True: tell it again later."""
     from pileus.compute import servers
 
     return servers.power_changed(tx, cloud, report)
+
+
+def build_ended(tx: Tx, node_name: str, failed: bool) -> None:
+    """Count builds that failed in a row: the scheduler takes other nodes first."""
+    tx.execute(_BUILD_FAILED if failed else _BUILT, {"n": node_name})
 
 
 def by_name(tx: Tx, node_name: str) -> sa.Row[Any] | None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from pileus.compute import create, demand, orders, scheduler, servers, spec
-from pileus.compute.tables import server_group
+from pileus.compute import create, orders, scheduler, servers, wishes
 from pileus.network import ports
 from pileus.placement import allocations
 
@@ -33,8 +30,10 @@ def elsewhere(tx: Tx, cloud: Cloud, row: Any, request_id: str, error: str, now: 
     try:
         with tx.savepoint():
             allocations.release(tx, row.id)
-            chosen = scheduler.place(tx, cloud, _wish(tx, row, tried), owner)
-    except scheduler.NoValidHost:
+            wish = wishes.of_server(tx, row, "build elsewhere", avoid=frozenset(tried))
+            chosen = scheduler.place(tx, cloud, wish, owner)
+    except scheduler.NoValidHost as failed:
+        scheduler.keep(tx, cloud, row.id, failed)
         return False
     _LOG.warning("server %s: node %s failed to build it (%s); node %s is next", row.id, row.host, error, chosen.name)
     orders.send(tx, cloud, row, "destroy", request_id=request_id, deadline=orders.UNTIL_BACK)
@@ -46,12 +45,3 @@ def elsewhere(tx: Tx, cloud: Cloud, row: Any, request_id: str, error: str, now: 
     described = orders.described(tx, cloud, moved)
     orders.send(tx, cloud, moved, "build", request_id=request_id, spec=described)
     return True
-
-
-def _wish(tx: Tx, row: Any, tried: list[str]) -> scheduler.Wish:
-    group = tx.first(sa.select(server_group).where(server_group.c.id == row.group_id)) if row.group_id else None
-    return scheduler.Wish(
-        demand=demand.of(spec.flavor_of(row), spec.facts_of(row)), zone=row.pinned_zone, avoid=frozenset(tried),
-        group=create.group_of(group), same_host=create.ids_of(row.hints.get("same_host")),
-        different_host=create.ids_of(row.hints.get("different_host")),
-    )

@@ -47,7 +47,7 @@ def resize(call: Call, row: Any, value: Resize) -> None:
     }, row.user_id)
     orders.check_up(call, row)
     image = spec.facts_of(row)
-    wish = scheduler.Wish(demand=demand.of(new, image), host=row.host)
+    wish = scheduler.Wish(demand=demand.of(new, image), action="resize", host=row.host)
     held = demand.both(wish.demand.resources, demand.of(old, image).resources)
     disk_config = row.disk_config if value.disk_config is UNSET else value.disk_config
     try:
@@ -56,6 +56,8 @@ def resize(call: Call, row: Any, value: Resize) -> None:
         try:
             return moves.begin(call, row, new, "resize", disk_config=disk_config)
         except scheduler.NoValidHost as elsewhere:
+            for failed in (here, elsewhere):
+                scheduler.keep(call.tx, call.cloud, row.id, failed)
             return _refuse(call, row, new, f"{here} {elsewhere}")
     migrations.record(call, row, "resize", "migrating", new)
     return _begin(call, row, new, disk_config)

@@ -1,26 +1,42 @@
-"""Which node a server comes to: placement's candidates, then filters, then the one with the most free memory.
+"""Which node a server comes to: placement's best candidates, then filters, then weighers.
 
-Runs in the transaction that makes the server, and claims there: what it has chosen cannot be lost.
+Runs in the transaction that makes the server, and claims there: what it has chosen cannot be lost. Only the best few
+nodes are looked at, then more, then all of them, so that the number of nodes hardly matters, and none is overlooked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
-from pileus.compute import availability_zones, nodes
+from pileus.compute import decisions, diagnosis, places, weighers
+from pileus.compute.decisions import Record, Tally, Weighed
 from pileus.compute.demand import Demand, satisfies
-from pileus.compute.tables import aggregate, aggregate_host, node, server
+from pileus.compute.host_filters import FILTERS, UP, Ask, closed
+from pileus.compute.places import Aggregates, Place
+from pileus.compute.tables import server, server_group
+from pileus.compute.weighers import Ranked
 from pileus.placement import allocations, candidates
-from pileus.placement.candidates import Candidate, CandidatesRequest
+from pileus.placement.candidates import BestRequest, Candidate
 from pileus.web.errors import Conflict
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
+
+FEW = 10
+"""Nodes that are looked at first."""
+
+MORE = 128
+_SHOWN = 5
+_PASSED_OVER = 8  # of the best nodes, for another when a claim is being made there
+_SOFT = ("soft-affinity", "soft-anti-affinity")
+_HINTS = 32  # sets of aggregates that narrow the search; more are left to the filters
+_LAST = "compute.scheduler.none"
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,18 +51,27 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """Where a server may come to."""
 
     demand: Demand
+    action: str = "create"  # for whom reads the ledger
     zone: str | None = None
     host: str | None = None  # this node and no other
     forced: bool = False  # the operator named the host: filters do not speak, only placement
-    avoid: frozenset[str] = frozenset()
+    avoid: frozenset[str] = frozenset()  # its own node, and those that have failed it
+    unfit: dict[str, str] = {}  # nodes that cannot take this guest, and why
     group: Group | None = None
     same_host: tuple[str, ...] = ()  # ids of servers
     different_host: tuple[str, ...] = ()
+    near: str | None = None  # the network, as CIDR, that the node's own address is to be in
+    query: list[Any] | None = None
+    physical: frozenset[str] = frozenset()  # physical networks of the server's ports
     moving: str = ""  # id of the server that another node is to be found for
 
 
 class NoValidHost(Exception):
-    """No node fits. `str()` tells which step left none."""
+    """No node will do. `str()` tells why, without names; `record` is for the ledger (`keep`)."""
+
+    def __init__(self, message: str, record: Record | None = None) -> None:
+        super().__init__(message)
+        self.record = record or Record(action="", wanted="", note=message)
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -65,167 +90,215 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
 
 
-class _Place:
-    """A candidate with what filters ask of it."""
-
-    __slots__ = ("candidate", "members", "name", "row", "zone")
-
-    def __init__(self, candidate: Candidate, row: Any, zone: str) -> None:
-        self.candidate, self.row, self.zone, self.name = candidate, row, zone, candidate.provider_name
-        self.members = 0  # of the server group, here
-
-
-_NODES = sa.select(node)
-_ONE_NODE = _NODES.where(node.c.name == sa.bindparam("name"))
 _MEMBERS = (
     sa.select(server.c.host, sa.func.count().label("members"))
     .where(
         server.c.group_id == sa.bindparam("g"), server.c.deleted.is_(False), server.c.host.is_not(None),
-        server.c.id != sa.bindparam("moving"),
+        server.c.id != sa.bindparam("but"),
     )
     .group_by(server.c.host)
+)
+_GROUP = sa.select(server_group.c.id).where(server_group.c.id == sa.bindparam("g")).with_for_update()
+_HOSTS = sa.select(server.c.host).where(
+    server.c.id.in_(sa.bindparam("ids", expanding=True)), server.c.deleted.is_(False), server.c.host.is_not(None)
 )
 
 
 def place(tx: Tx, cloud: Cloud, wish: Wish, owner: Owner, held: dict[str, int] | None = None) -> Host:
     """Choose a node and claim what is wanted of it there for `owner`. Raises NoValidHost.
 
-    `held`: the amounts to claim where they are more than the demand (a resize keeps both flavors)."""
-    places = _candidates(tx, cloud, wish)
-    for what, test in _filters(tx, wish, places):
-        kept = [p for p in places if test(p)]
-        if not kept:
-            raise NoValidHost(f"{what} left none of {len(places)} nodes that have room.")
-        places = kept
-    for chosen in _ordered(wish, places):
-        try:
+    `held`: the amounts to claim where they are more than the demand (a resize keeps both flavors). The choice is
+    written into the ledger; a failure is not, as its caller may undo the transaction's work: `keep` does that."""
+    last = tx.memo.get(_LAST)
+    if last is not None and last[0] is wish:  # the next server of the same request, and nothing was freed since
+        raise NoValidHost(str(last[1]), last[1].record)
+    ask = _ask(tx, cloud, wish, owner)
+    aggregates = Aggregates(tx, cloud.settings.availability_zone)
+    looked = 0
+    tally = Tally(FEW)
+    for batch in _batches(tx, ask, aggregates):
+        looked += len(batch)
+        fitting = [one for one in batch if _fits(ask, one, tally)]
+        ranked = weighers.rank(ask, fitting) if fitting else []
+        chosen = _claim(tx, cloud, ranked, owner, dict(held or wish.demand.resources), held is not None)
+        if chosen is not None:
+            record = _record(wish, looked, tally, ranked)
+            decisions.write(tx, owner.consumer, chosen.name, record, ask.now)
+            return Host(chosen.name, chosen.id, chosen.zone)
+    record = diagnosis.of(tx, ask, aggregates)
+    failed = NoValidHost(diagnosis.told(record, wish.host), record)
+    tx.memo[_LAST] = (wish, failed)
+    raise failed
+
+
+def keep(tx: Tx, cloud: Cloud, server_id: str, failed: NoValidHost) -> None:
+    """Write into the ledger that a server has found no node; in a transaction that is not undone."""
+    decisions.write(tx, server_id, None, failed.record, cloud.world.now())
+
+
+def failure_of(error: BaseException | None) -> NoValidHost | None:
+    """The failure to find a node that an error was raised for, if it was."""
+    while error is not None and not isinstance(error, NoValidHost):
+        error = error.__context__
+    return error
+
+
+def _ask(tx: Tx, cloud: Cloud, wish: Wish, owner: Owner) -> Ask:
+    ask = Ask(wish, owner.project_id, cloud.settings, cloud.world.now())
+    if wish.group is not None:
+        tx.first(_GROUP, {"g": wish.group.id})  # members are counted by one at a time
+        ask.counts = {row.host: row.members for row in tx.all(_MEMBERS, {"g": wish.group.id, "but": owner.consumer})}
+    if wish.same_host:
+        ask.same = frozenset(tx.scalars(_HOSTS, {"ids": wish.same_host}))
+    if wish.different_host:
+        ask.others = frozenset(tx.scalars(_HOSTS, {"ids": wish.different_host}))
+    return ask
+
+
+# -- which nodes are looked at
+
+
+def _batches(tx: Tx, ask: Ask, aggregates: Aggregates) -> Iterator[list[Place]]:
+    """The nodes that have room, the best few first, and at the end all that were not looked at yet.
+
+    What placement knows of aggregates narrows the search of the first ones, for speed alone: filters decide."""
+    only, but, soft = _names(ask)
+    if not ask.wish.demand.resources or (only is not None and not only):
+        return
+    plain = _request(ask, None)
+    narrow = plain if ask.wish.forced else _request(ask, aggregates)
+    seen: set[str] = set()
+
+    def batch(found: list[Candidate]) -> list[Place]:
+        fresh = [one for one in found if one.provider_id not in seen]
+        seen.update(one.provider_id for one in fresh)
+        made = places.of(tx, aggregates, fresh, ask.now)
+        for one in made:
+            one.members = ask.counts.get(one.name, 0)
+        return made
+
+    for limit in (FEW, MORE):
+        found = candidates.best(tx, narrow, limit, only=only, but=but | soft)
+        ended = len(found) < limit
+        if soft:
+            found += candidates.best(tx, narrow, FEW, only=soft)
+        yield batch(found)
+        if ended:
+            break
+    if not ended or narrow is not plain or soft:
+        yield batch(candidates.best(tx, plain, None, only=only, but=but))
+
+
+def _names(ask: Ask) -> tuple[frozenset[str] | None, frozenset[str], frozenset[str]]:
+    """Nodes that alone can do (None: any), those that cannot, and those with members of a group that has a wish only,
+    which are looked at by themselves."""
+    wish = ask.wish
+    only = None if wish.host is None else frozenset([wish.host])
+    if wish.forced:
+        return only, frozenset(), frozenset()
+    if ask.same is not None:
+        only = ask.same if only is None else only & ask.same
+    but, soft, group = wish.avoid | ask.others | wish.unfit.keys(), frozenset[str](), wish.group
+    if group is not None and ask.counts:
+        here = frozenset(ask.counts)
+        if group.policy == "affinity":
+            only = here if only is None else only & here
+        elif group.policy == "anti-affinity":
+            but |= {name for name, members in ask.counts.items() if members >= group.most_per_host}
+        elif only is None:
+            soft = here - but
+    return only, but, soft
+
+
+def _request(ask: Ask, aggregates: Aggregates | None) -> BestRequest:
+    """What placement is asked; with `aggregates` also only for those that can do."""
+    demand = ask.wish.demand
+    by, least = weighers.leading(ask)
+    request = BestRequest(
+        resources=tuple(sorted(demand.resources.items())), required=demand.required, forbidden=demand.forbidden, by=by,
+        least=least,
+    )
+    if aggregates is None or not aggregates.rows:
+        return request
+    inside, outside = _aggregates(ask, aggregates)
+    if (not inside and not outside) or len(outside) > _HINTS:
+        return request
+    return msgspec.structs.replace(request, member_of=inside, not_member_of=outside)
+
+
+def _aggregates(ask: Ask, aggregates: Aggregates) -> tuple[frozenset[frozenset[str]], frozenset[str]]:
+    """Sets of aggregates of each of which a node must be in one, and those in which it must not be."""
+    rows, zone = aggregates.rows.values(), ask.wish.zone
+    inside = [
+        {row.uuid for row in rows if satisfies(row.metadata.get(key), wish)}
+        for key, wish in ask.wish.demand.aggregate_specs.items()
+    ]
+    outside = {row.uuid for row in rows if closed(ask, {key: frozenset([v]) for key, v in row.metadata.items()})}
+    if zone == aggregates.default_zone:
+        outside |= {row.uuid for row in rows if row.zone not in (None, zone)}
+    elif zone is not None:
+        inside.append({row.uuid for row in rows if row.zone == zone})
+    return frozenset(frozenset(some) for some in inside if some), frozenset(outside)
+
+
+# -- the choice
+
+
+def _fits(ask: Ask, one: Place, tally: Tally) -> bool:
+    for each in (UP,) if ask.wish.forced else FILTERS:
+        why = each.test(ask, one)
+        if why:
+            tally.add(each.name, each.summary, one.name, why)
+            return False
+    return True
+
+
+def _claim(
+    tx: Tx, cloud: Cloud, ranked: list[Ranked], owner: Owner, resources: dict[str, int], raised: bool
+) -> Place | None:
+    """Claim on the best node where it still fits. Where another transaction is claiming at this moment the next best
+    is taken: waiting would do one server after the other."""
+    best = [one.place for one in ranked]
+    alone = not raised and tx.conn.dialect.name == "sqlite"
+    for one in _unhurried(tx, best, resources):
+        if _claimed(tx, cloud, one, owner, resources, alone):
+            return one
+    return None
+
+
+def _claimed(tx: Tx, cloud: Cloud, one: Place, owner: Owner, resources: dict[str, int], alone: bool) -> bool:
+    """Claim there; False when it no longer fits. `alone`: what was found free cannot have gone since."""
+    part = contextlib.nullcontext() if alone else tx.savepoint()
+    try:
+        with part:
             allocations.claim(
                 tx, cloud, consumer=owner.consumer, project_id=owner.project_id, user_id=owner.user_id,
-                resources={chosen.candidate.provider_id: dict(held or wish.demand.resources)},
+                resources={one.id: resources},
             )
-        except Conflict:
-            continue
-        return Host(chosen.name, chosen.candidate.provider_id, chosen.zone)
-    raise NoValidHost("Every node that fitted was filled by others at the same moment; try again.")
+    except Conflict:
+        if alone:
+            raise
+        return False
+    return True
 
 
-def _candidates(tx: Tx, cloud: Cloud, wish: Wish) -> list[_Place]:
-    if wish.host is not None:
-        rows = {row.name: row for row in tx.all(_ONE_NODE, {"name": wish.host})}
-        if not rows:
-            raise NoValidHost(f"There is no node '{wish.host}'.")
-    else:
-        rows = {row.name: row for row in tx.all(_NODES)}
-        if not rows:
-            raise NoValidHost("No node has joined this cloud yet; start an agent, or `pileus up`.")
-    demand = wish.demand
-    found = candidates.find(tx, CandidatesRequest(
-        resources=demand.resources, required=demand.required, forbidden=demand.forbidden,
-        providers=frozenset(row.id for row in rows.values()) if wish.host is not None else None,
-    ))
-    zones = availability_zones.by_host(tx)
-    default = cloud.settings.availability_zone
-    places = [
-        _Place(c, rows[c.provider_name], zones.get(c.provider_name, default)) for c in found if c.provider_name in rows
-    ]
-    if not places:
-        raise NoValidHost(_no_room(wish, len(rows)))
-    now = cloud.world.now()
-    alive = [p for p in places if nodes.is_up(p.row, now)]
-    if not alive:
-        raise NoValidHost(f"All {len(places)} nodes that have room are down: " + ", ".join(p.name for p in places[:5]))
-    return alive
+def _unhurried(tx: Tx, best: list[Place], resources: Mapping[str, int]) -> Iterator[Place]:
+    """All of them, a few of the best that are busy at this moment after the others of these few."""
+    later = []
+    for one in best[:_PASSED_OVER]:
+        if len(best) == 1 or candidates.idle(tx, one.id, resources):
+            yield one
+        else:
+            later.append(one)
+    yield from later
+    yield from best[_PASSED_OVER:]
 
 
-def _no_room(wish: Wish, count: int) -> str:
-    wanted = ", ".join(f"{name} {amount}" for name, amount in wish.demand.resources.items())
-    traits = f", traits {', '.join(sorted(wish.demand.required))}" if wish.demand.required else ""
-    where = f"node {wish.host} has" if wish.host else f"none of {count} nodes is enabled and has"
-    return f"{where} room for {wanted}{traits}."
-
-
-Test = Callable[[_Place], bool]
-
-
-def _filters(tx: Tx, wish: Wish, places: list[_Place]) -> Iterable[tuple[str, Test]]:
-    """Each filter with the words that tell what it wanted."""
-    if wish.group is not None:
-        counts: dict[str, int] = {row.host: row.members for row in tx.all(
-            _MEMBERS, {"g": wish.group.id, "moving": wish.moving}
-        )}
-        for p in places:
-            p.members = counts.get(p.name, 0)
-    if wish.forced:
-        return
-    if wish.zone is not None:
-        yield f"Availability zone {wish.zone}", lambda p: p.zone == wish.zone
-    if wish.moving:
-        yield "Taking guests over from other nodes", lambda p: bool(p.row.facts.get("moves"))
-    if wish.avoid:
-        yield f"Avoiding {', '.join(sorted(wish.avoid))}", lambda p: p.name not in wish.avoid
-    yield from _by_facts(wish.demand)
-    if wish.demand.aggregate_specs:
-        metadata = _aggregate_metadata(tx)
-        yield "The flavor's aggregate_instance_extra_specs", lambda p: _in_aggregate(
-            metadata.get(p.name, {}), wish.demand.aggregate_specs
-        )
-    if wish.same_host:
-        same = _hosts_of(tx, wish.same_host)
-        yield "The hint same_host", lambda p: p.name in same
-    if wish.different_host:
-        others = _hosts_of(tx, wish.different_host)
-        yield "The hint different_host", lambda p: p.name not in others
-    if wish.group is not None:
-        yield from _by_group(wish.group, counts)
-
-
-def _by_facts(demand: Demand) -> Iterable[tuple[str, Test]]:
-    if demand.architecture is not None:
-        wanted = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}.get(demand.architecture, demand.architecture)
-        yield f"Architecture {wanted}", lambda p: p.row.facts.get("architecture") == wanted
-    if demand.hypervisor is not None:
-        hypervisor = demand.hypervisor.lower()
-        # Images that ask for KVM run on QEMU with and without it, as they do under Nova.
-        names = {"qemu", "kvm"} if hypervisor in ("qemu", "kvm") else {hypervisor}
-        yield f"Hypervisor {hypervisor}", lambda p: p.row.facts.get("hypervisor_type", "").lower() in names
-    if demand.capabilities:
-        yield "The flavor's capabilities", lambda p: all(
-            satisfies(p.row.facts.get(key.rpartition(":")[2]), wish) for key, wish in demand.capabilities.items()
-        )
-
-
-def _by_group(group: Group, counts: dict[str, int]) -> Iterable[tuple[str, Test]]:
-    if group.policy == "affinity" and counts:
-        yield f"Affinity in server group {group.id}", lambda p: p.members > 0
-    elif group.policy == "anti-affinity":
-        yield f"Anti-affinity in server group {group.id}", lambda p: p.members < group.most_per_host
-
-
-def _ordered(wish: Wish, places: list[_Place]) -> list[_Place]:
-    """The best first: soft (anti-)affinity, then the most free memory, then by name."""
-    soft = {"soft-affinity": -1, "soft-anti-affinity": 1}.get(wish.group.policy if wish.group else "", 0)
-    return sorted(places, key=lambda p: (soft * p.members, -p.candidate.free.get("MEMORY_MB", 0), p.name))
-
-
-def _hosts_of(tx: Tx, ids: tuple[str, ...]) -> frozenset[str]:
-    found = sa.select(server.c.host).where(
-        server.c.id.in_(ids), server.c.deleted.is_(False), server.c.host.is_not(None)
+def _record(wish: Wish, looked: int, tally: Tally, ranked: list[Ranked]) -> Record:
+    return Record(
+        action=wish.action, wanted=diagnosis.words(wish.demand), looked_at=looked, refused=tally.all(),
+        fitting=len(ranked), weighed=[
+            Weighed(one.place.name, round(one.weight, 3), {name: round(part, 3) for name, part in one.parts.items()})
+            for one in ranked[:_SHOWN]
+        ],
     )
-    return frozenset(tx.scalars(found))
-
-
-def _aggregate_metadata(tx: Tx) -> dict[str, dict[str, set[str]]]:
-    """All values of each key, over all aggregates that a host is in."""
-    rows = tx.all(
-        sa.select(aggregate_host.c.host, aggregate.c.metadata).where(aggregate.c.id == aggregate_host.c.aggregate_id)
-    )
-    found: dict[str, dict[str, set[str]]] = {}
-    for row in rows:
-        for key, value in row.metadata.items():
-            found.setdefault(row.host, {}).setdefault(key, set()).add(value)
-    return found
-
-
-def _in_aggregate(metadata: dict[str, set[str]], specs: dict[str, str]) -> bool:
-    return all(any(satisfies(value, wish) for value in metadata.get(key, ())) for key, wish in specs.items())
-

@@ -35,7 +35,9 @@ inventory = table(
     sa.Column("step_size", sa.Integer, nullable=False),
     sa.Column("allocation_ratio", sa.Double, nullable=False),
     sa.Column("used", sa.BigInteger, nullable=False, default=0),
-    sa.Index("ix_placement_inventory_class", "resource_class"),
+    # What is free, worked out by the database: the best providers for a class are the first of its index.
+    sa.Column("free", sa.Double, sa.Computed("(total - reserved) * allocation_ratio - used")),
+    sa.Index("ix_placement_inventory_free", "resource_class", "free", "provider_id"),
 )
 
 consumer = table(

@@ -256,7 +256,7 @@ def test_server_groups_keep_servers_apart(guests: Servers) -> None:
     group = guests.client.post("/compute/v2.1/os-server-groups", body, version="2.64").json()["server_group"]["id"]
     guests.boot(hints={"group": group})
     second = guests.ask(hints={"group": group}).json()["server"]["id"]
-    assert "Anti-affinity" in guests.settled(second, "ERROR")["fault"]["message"]
+    assert "anti-affinity" in guests.settled(second, "ERROR")["fault"]["message"]
     assert guests.ask(hints={"group": "11111111-1111-1111-1111-111111111111"}).status_code == 400
 
 

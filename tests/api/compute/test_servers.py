@@ -123,7 +123,7 @@ def test_without_a_host_the_server_is_in_error_and_says_why(guests: Servers) -> 
     server_id = guests.ask(flavorRef="huge").json()["server"]["id"]
     shown = guests.settled(server_id, "ERROR")
     assert shown["fault"]["message"].startswith("No valid host was found.")
-    assert "MEMORY_MB 50000000" in shown["fault"]["message"]
+    assert "50000000 MiB of memory" in shown["fault"]["message"]
     assert guests.client.delete(f"{BASE}/{server_id}").status_code == 204
     assert guests.client.get(f"{BASE}/{server_id}").status_code == 404
 
