@@ -39,8 +39,20 @@ async def suffer(faults: dict[str, str], operation: str, node: str) -> None:
     delay = seconds(faults, f"{operation}_delay", node)
     if delay:
         await asyncio.sleep(delay)
-    if operation in _names(faults.get("hang", "")):
+    if hangs(faults, operation, node):
         await asyncio.get_running_loop().create_future()
+    fail(faults, operation, node)
+
+
+def hangs(faults: dict[str, str], operation: str, node: str) -> bool:
+    """Whether this operation shall never come back."""
+    return operation in _names(faults.get("hang", "")) and concerns(faults, node)
+
+
+def fail(faults: dict[str, str], operation: str, node: str) -> None:
+    """Raises NodeFault if it was asked for with this operation."""
+    if not concerns(faults, node):
+        return
     error = faults.get(f"{operation}_error")
     if error is not None:
         raise NodeFault(error or f"{PREFIX}{operation}_error was asked for")

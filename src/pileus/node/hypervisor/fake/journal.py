@@ -30,6 +30,8 @@ class FakeGuest(msgspec.Struct, kw_only=True, omit_defaults=True, array_like=Tru
     rescued: bool = False
     gone: bool = False  # the last line of a guest that was destroyed
     faults: dict[str, str] = {}
+    phase: str = ""  # "exported"; "incoming": taken in, not here yet; "moved": it runs elsewhere
+    arrives: str = ""  # the power of one that is incoming, once it is here
 
 
 class Journal:
