@@ -134,7 +134,7 @@ class Process:
         """GET /healthz: 200 when the database answers and every agent has started, else 503."""
         problem = ""
         try:
-            await self.cloud.db.run(lambda tx: tx.conn.exec_driver_sql("SELECT 1").scalar(), write=False)
+            await self.cloud.db.run(lambda tx: tx.conn.exec_driver_sql("SELECT 1").scalar(), write=False, patience=1.0)
         except Exception as error:
             problem = f"database: {type(error).__name__}"
         late = [name for name, agent in self.nodes.agents.items() if not agent.ready.is_set()]

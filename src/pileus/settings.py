@@ -7,10 +7,12 @@ The settings reference and the command line derive from this struct.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -33,8 +35,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = "/var/lib/pileus"
     run_dir: Annotated[str, _help("Folder of sockets and pid files; empty: `run` inside state_dir.")] = ""
     database: Annotated[
-        str, _help("Database URL: sqlite:///PATH, postgresql://… or mysql://…; empty: SQLite in state_dir.")
+        str,
+        _help(
+            "Database URL: sqlite:///PATH, postgresql://USER:PASSWORD@HOST/NAME or mysql://…, with several hosts as "
+            "HOST1,HOST2:PORT in the order in which they are tried; empty: SQLite in state_dir."
+        ),
     ] = ""
+    database_password_file: Annotated[
+        str, _help("File that holds the password of `database`, when it shall not stand in the URL.")
+    ] = ""
+    database_wait: Annotated[
+        float,
+        _help("Seconds for which a request waits for a database server that is away, before it ends with 503.", ge=0),
+    ] = 15.0
     database_synchronous: Annotated[
         Literal["FULL", "NORMAL"],
         _help("SQLite only. FULL survives a power cut at any moment, NORMAL may lose the last moments (never more)."),
@@ -224,12 +237,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def database_url(self) -> str:
         """The database's URL, the default filled in."""
+        if self.database_password_file:
+            return _with_password(self.database, Path(self.database_password_file))
         return self.database or f"sqlite:///{self.state / 'pileus.db'}"
 
     @property
     def endpoint(self) -> str:
         """The URL that the catalog gives, without a slash at the end."""
         return self.public_url.rstrip("/") or f"http://{self.listen}"
+
+
+_SECRET = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+
+def holds_password(value: object) -> bool:
+    """Whether a setting's value is a URL with a password."""
+    return isinstance(value, str) and _SECRET.search(value) is not None
+
+
+def secrets_for_all(file: Path) -> bool:
+    """Whether a settings file has passwords in it and any account of this host may read it."""
+    try:
+        values = tomllib.loads(file.read_text())
+        return bool(file.stat().st_mode & 0o004) and any(
+            holds_password(value) or (name == "admin_password" and value) for name, value in values.items()
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _with_password(url: str, file: Path) -> str:
+    try:
+        password = file.read_text().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"setting 'database_password_file': {error}") from None
+    scheme, mark, rest = url.partition("://")
+    user, at, place = rest.partition("@")
+    if not at or not user or ":" in user:
+        raise SettingsError("setting 'database_password_file': write `database` as postgresql://USER@HOST/NAME then")
+    return f"{scheme}{mark}{user}:{quote(password, safe='')}@{place}"
 
 
 def load(

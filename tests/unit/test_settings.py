@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pileus.settings import Settings, SettingsError, load, reference
+from pileus.settings import Settings, SettingsError, load, reference, secrets_for_all
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -82,3 +82,27 @@ def test_every_setting_says_what_it_is_for() -> None:
         assert kind, name
         assert text.endswith("."), f"{name}: help is a sentence"
         msgspec.json.decode(default)
+
+
+def test_a_password_of_its_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("s3:cr@t/\n")
+    given = {"database": "mysql://pileus@h1,h2/db", "database_password_file": str(file)}
+    assert load(None, {}, given).database_url == "mysql://pileus:s3%3Acr%40t%2F@h1,h2/db"
+    with pytest.raises(SettingsError, match="database_password_file"):
+        _ = load(None, {}, {**given, "database": "mysql://pileus:x@h1/db"}).database_url
+    file.unlink()
+    with pytest.raises(SettingsError, match="database_password_file"):
+        _ = load(None, {}, given).database_url
+
+
+def test_passwords_that_everyone_can_read_are_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "pileus.toml"
+    file.write_text('database = "mysql://u:secret@h/db"\n')
+    file.chmod(0o644)
+    assert secrets_for_all(file)
+    file.chmod(0o640)
+    assert not secrets_for_all(file)
+    file.write_text('database = "mysql://u@h/db"\n')
+    file.chmod(0o644)
+    assert not secrets_for_all(file)

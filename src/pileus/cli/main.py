@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pileus.settings import Settings, SettingsError, load
+from pileus.settings import Settings, SettingsError, holds_password, load, secrets_for_all
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ COMMANDS = (
     Command("down", "down", "stop the cloud; state is kept and guests go on running"),
     Command("destroy", "destroy", "stop the cloud and remove all that it ever made, guests included"),
     Command("doctor", "doctor", "compare database, guests, network and placement; say what disagrees"),
+    Command("explain", "explain", "say why a server is on its node, or why no node would take it"),
     Command("demo", "demo", "start a cloud and show what it does, step by step"),
+    Command("lab", "lab", "a cloud of many nodes on this machine: up, status, exec, cut, mend, down"),
     Command("image", "image", "make images: `image build-guest FILE` builds a small one from Debian packages"),
     Command("docs", "docs", "print reference documentation: settings, cli, metrics, openapi"),
 )
@@ -67,6 +69,11 @@ def read_settings(options: argparse.Namespace) -> Settings:
         name, equals, value = pair.partition("=")
         if not equals:
             raise SettingsError(f"--set {pair}: write NAME=VALUE")
+        if holds_password(value):
+            raise SettingsError(
+                f"--set {name}: a password in a command's arguments is everyone's to read; put it into the environment "
+                f"(PILEUS_{name.upper()}) or the settings file, or use database_password_file"
+            )
         overrides[name] = value
     if options.state_dir:
         overrides["state_dir"] = str(Path(options.state_dir).absolute())
@@ -77,7 +84,12 @@ def read_settings(options: argparse.Namespace) -> Settings:
         home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
         overrides.setdefault("state_dir", f"{home}/pileus")
     file = Path(options.config) if options.config else Path("/etc/pileus/pileus.toml")
-    return load(file if options.config or file.exists() else None, overrides=overrides)
+    if not options.config and not file.exists():
+        return load(None, overrides=overrides)
+    found = load(file, overrides=overrides)
+    if secrets_for_all(file):
+        print(f"pileus: {file} holds passwords and everyone can read it: chmod o-r {file}", file=sys.stderr)
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,148 +2,109 @@
 
 Where the database is embedded, a transaction runs inline on the event loop's thread: one indexed select
 costs 20-40 microseconds, a hop to a thread costs more. Where it is across a network, transactions run
-in a thread pool. `run` hides which. A function given to `run` may be called again when the
-database asks for it (deadlock, serialization failure, Galera certification), so it must have no effect
-outside the transaction but through `Tx.after_commit`.
+in a thread pool. `run` hides which.
+
+A function given to `run` may be called again when the database asks for it (deadlock, serialization failure, Galera
+certification) or was lost on the way, so it must have no effect outside the transaction but through `Tx.after_commit`.
+It is never run again when it may have been committed: `pileus.db.fate` finds that out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, CursorResult, Engine, Row
+from sqlalchemy.engine import Connection, Engine
 
+from pileus.db import faults, hosts
+from pileus.db.fate import Slot
+from pileus.db.faults import Kind, OutcomeUnknown, Unreachable
 from pileus.db.prepared import Statements
+from pileus.db.transaction import Retry, Tx
 
 T = TypeVar("T")
 
 _ATTEMPTS = 8
-_POSTGRES_RETRY = {"40001", "40P01"}
-_MYSQL_RETRY = {1205, 1213, 1047, 2006, 2013}
-_LOST = {1047, 2006, 2013}
-_STRICT = "SET SESSION sql_mode='STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
-
-
+_PATIENCE = 15.0
+_SLACK = 15.0
+"""Seconds beyond its patience after which a caller is told that the database does not answer."""
+_SETTLE = 5.0
+"""Seconds that the look after a lost commit has, whatever time was left."""
 _NESTED = "a transaction was opened inside another: pass the Tx on instead"
 
 
-class OutcomeUnknown(Exception):
-    """The connection was lost while a transaction was being committed: it may have happened or not.
+class _InDoubt(Exception):
+    """The connection was lost at the commit of `tx`."""
 
-    It is not run again, since that could do the work twice."""
-
-
-class Retry(Exception):
-    """Raised by domain code that lost a race: the whole transaction is run again."""
+    def __init__(self, slot: Slot, token: str, end: tuple[Any, Tx]) -> None:
+        super().__init__()
+        self.slot, self.token, self.end = slot, token, end
 
 
-class Tx:
-    """A transaction. Thin over SQLAlchemy's connection; statements are Core."""
+class _Away(Exception):
+    """The database was not reached, or was lost before the commit. `lost`: there was a connection."""
 
-    __slots__ = ("_after", "_prepared", "conn", "memo", "write")
-
-    def __init__(self, conn: Connection, write: bool, prepared: Statements | None = None) -> None:
-        self.conn = conn
-        self.write = write
-        self._prepared = prepared
-        self.memo: dict[str, Any] = {}
-        """What was read once and holds to the end of this transaction."""
-        self._after: list[Callable[[], None]] = []
-
-    def execute(
-        self,
-        statement: sa.Executable,
-        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    ) -> CursorResult[Any]:
-        if self._prepared is not None:
-            result: CursorResult[Any] = self._prepared.change(statement, parameters)
-            return result
-        return self.conn.execute(statement, parameters)
-
-    def first(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
-        if self._prepared is not None:
-            return self._prepared.first(statement, parameters)
-        return self.conn.execute(statement, parameters).first()
-
-    def all(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
-        if self._prepared is not None:
-            return self._prepared.all(statement, parameters)
-        return self.conn.execute(statement, parameters).all()
-
-    def scalar(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> Any:
-        row = self.first(statement, parameters)
-        return None if row is None else row[0]
-
-    def scalars(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
-        return [row[0] for row in self.all(statement, parameters)]
-
-    def after_commit(self, call: Callable[[], None]) -> None:
-        """Run `call` once this transaction is durable; never if it is rolled back. Must not raise or block."""
-        self._after.append(call)
-
-    @contextlib.contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """A part that may fail by itself, as an insert that may meet a duplicate."""
-        nested = self.conn.begin_nested()
-        try:
-            yield
-        except BaseException as error:
-            # After a deadlock MariaDB has rolled all back, savepoints too; the deadlock is what `run` must see.
-            if isinstance(error, sa.exc.DBAPIError) and _may_pass(error):
-                with contextlib.suppress(sa.exc.DBAPIError):
-                    nested.rollback()
-            else:
-                nested.rollback()
-            raise
-        nested.commit()
-
-    def serialize(self, name: str) -> None:
-        """From here to the commit, no other transaction holds `name`. For checks over many rows (quotas).
-
-        On SQLite there is one writer anyway."""
-        if self.conn.dialect.name == "sqlite":
-            return
-        from pileus.db.locks import hold
-
-        hold(self, name)
-
-    def committed(self) -> None:
-        for call in self._after:
-            call()
+    def __init__(self, lost: bool) -> None:
+        super().__init__()
+        self.lost = lost
 
 
 class Database:
-    """One database, by URL: `sqlite:///PATH`, `postgresql://…` or `mysql://…`."""
+    """One database, by URL: `sqlite:///PATH`, `postgresql://…` or `mysql://…`, with one or several hosts.
 
-    def __init__(self, url: str, *, pool_size: int = 10, synchronous: str = "FULL") -> None:
-        self.url = _driver(url)
+    `patience`: seconds for which a transaction waits for a database that is away. Raises DatabaseUrlError."""
+
+    def __init__(
+        self, url: str, *, pool_size: int = 10, synchronous: str = "FULL", patience: float = _PATIENCE
+    ) -> None:
+        self.url, places = hosts.parse(url)
+        self.shown = hosts.shown(url)
+        """The URL without its password."""
         self.embedded = self.url.get_backend_name() == "sqlite"
+        self.patience = patience
         self._lock = threading.RLock()
         self._here = threading.local()
+        self._away_since: float | None = None
+        self._connector = hosts.Connector(self.url, places)
+        self._conn: Connection | None = None
+        self._prepared: Statements | None = None
+        self._pool: ThreadPoolExecutor | None = None
         if self.embedded:
             self._engine = _sqlite(self.url, synchronous)
-            self._conn: Connection | None = None
-            self._prepared: Statements | None = None
-            self._pool: ThreadPoolExecutor | None = None
         else:
-            options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
-            if self.url.get_backend_name() == "mysql":
-                # What does not fit is refused, not cut, whatever the server's own default is.
-                options["connect_args"] = {"init_command": _STRICT}
-            self._engine = sa.create_engine(
-                self.url, pool_size=pool_size, max_overflow=0, pool_recycle=300, pool_pre_ping=True, **options
-            )
-            self._conn = None
+            self._engine = self._server(hurried=True, pool_size=pool_size, max_overflow=0, pool_recycle=300,
+                                        pool_timeout=10)
             self._pool = ThreadPoolExecutor(pool_size, "db")
+
+    def _server(self, *, hurried: bool, **options: Any) -> Engine:
+        # Connections are not tried before use: one that is gone fails at the first statement, which is run again.
+        # Parameters stay out of errors: they are passwords' digests, keys and users' data.
+        engine = sa.create_engine(
+            self.url, isolation_level="READ COMMITTED", hide_parameters=True,
+            connect_args=hosts.connect_arguments(self.url, self._connector.order(), hurried), **options,
+        )
+        self._connector.listen(engine)
+        return engine
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[Engine]:
+        """An engine whose statements may take as long as they need, as those of migrations."""
+        if self.embedded:
+            yield self._engine
+            return
+        engine = self._server(hurried=False, poolclass=sa.pool.NullPool)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
     @property
     def engine(self) -> Engine:
@@ -162,32 +123,86 @@ class Database:
                 self._conn = self._prepared = None
             self._engine.dispose()
 
-    async def run(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
-        """`work` in a transaction of its own; from async code. Raises what `work` raises, after a rollback."""
+    async def run(self, work: Callable[[Tx], T], *, write: bool = True, patience: float | None = None) -> T:
+        """`work` in a transaction of its own; from async code. Raises what `work` raises, after a rollback.
+
+        Raises Unreachable when the database is away for longer than `patience` seconds (default: the database's own),
+        and OutcomeUnknown when it was lost at the commit and what became of it cannot be found out."""
         if self._pool is None:
             return self.run_sync(work, write=write)
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, functools.partial(self._attempts, work, write))
+        wait = self.patience if patience is None else patience
+        job = self._pool.submit(self._attempts, work, write, wait)
+        future = asyncio.wrap_future(job)
         # A caller that goes away does not stop the transaction, so what follows the commit must not hang on it.
         future.add_done_callback(_committed)
-        result, _ = await asyncio.shield(future)
+        limit = wait + (_SLACK if patience is None else 1.0)
+        await asyncio.wait({future}, timeout=limit)
+        if not future.done():
+            if job.cancel() or not write:
+                raise Unreachable(f"the database {self.shown} has not answered for {limit:.0f} s")
+            raise OutcomeUnknown(
+                f"the database {self.shown} has not answered for {limit:.0f} s; the change may still be made"
+            )
+        result, _ = future.result()
         return result
 
     def run_sync(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
         """The same from plain code that is allowed to block (start-up, the command line, tests)."""
-        result, tx = self._attempts(work, write)
+        result, tx = self._attempts(work, write, self.patience)
         tx.committed()
         return result
 
-    def _attempts(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
-        for attempt in range(_ATTEMPTS):
+    def _attempts(self, work: Callable[[Tx], T], write: bool, patience: float) -> tuple[T, Tx]:
+        until = time.monotonic() + patience
+        conflicts = losses = 0
+        while True:
             try:
-                return self._once(work, write)
+                end = self._once(work, write)
+                self._away_since = None
+                return end
             except (sa.exc.DBAPIError, Retry) as error:
-                if attempt == _ATTEMPTS - 1 or not (isinstance(error, Retry) or _may_pass(error)):
+                conflicts += 1
+                again = isinstance(error, Retry) or faults.kind(error) is Kind.CONFLICT
+                if not again or conflicts == _ATTEMPTS:
                     raise
-                time.sleep(0.002 * 2**attempt if not self.embedded else 0)
-        raise AssertionError("unreachable")
+                if not self.embedded:  # not all at the same moment: those who met would meet again
+                    time.sleep(0.002 * 2**conflicts * random.uniform(0.5, 1.0))
+            except _Away as away:
+                losses += 1
+                self._wait(losses, until, away)
+            except _InDoubt as doubt:
+                if self._settle(doubt, max(until, time.monotonic() + _SETTLE)):
+                    end = doubt.end
+                    return end
+
+    def _wait(self, losses: int, until: float, away: _Away) -> None:
+        """Pause before another try. Raises Unreachable when there is no time for one."""
+        now = time.monotonic()
+        since = self._away_since = self._away_since or now
+        if losses == 1 and away.lost:
+            return  # connections of before a restart: a new one is made at once
+        # One that has been away for long is asked once by each request, so that they do not pile up.
+        pause = min(0.05 * 2 ** min(losses, 5), 1.0)
+        if now + pause > min(until, since + self.patience):
+            cause = away.__cause__
+            reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+            raise Unreachable(
+                f"the database {self.shown} cannot be reached since {now - since:.0f} s: {' '.join(reason[:1])}"
+            ) from cause
+        time.sleep(pause)
+
+    def _settle(self, doubt: _InDoubt, until: float) -> bool:
+        """Whether the transaction was committed; if not, it is certain that it never will be. Raises OutcomeUnknown."""
+        while True:
+            try:
+                return doubt.slot.committed(self._engine, doubt.token)
+            except sa.exc.DBAPIError as error:
+                if time.monotonic() > until:
+                    raise OutcomeUnknown(
+                        f"the connection to the database {self.shown} was lost while a change was committed, and "
+                        "whether it was cannot be found out yet"
+                    ) from error
+                time.sleep(0.2)
 
     def _once(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
         if self.embedded:
@@ -197,14 +212,66 @@ class Database:
             raise RuntimeError(_NESTED)
         self._here.inside = True
         try:
-            with self._engine.connect() as conn:
-                tx = Tx(conn, write)
-                with conn.begin() as transaction:
-                    result = work(tx)
-                    _commit(transaction)
-                return result, tx
+            with self._connection() as conn:
+                return self._remote(conn, work, write)
         finally:
             self._here.inside = False
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Raises _Away when there is none to be had."""
+        try:
+            conn = self._engine.connect()
+        except sa.exc.DBAPIError as error:
+            if faults.refuses(error):
+                raise Unreachable(f"the database {self.shown} does not let us in: {error.orig}") from error
+            raise _Away(False) from error
+        except sa.exc.TimeoutError as error:  # all connections are taken
+            raise _Away(False) from error
+        with conn:
+            yield conn
+
+    def _remote(self, conn: Connection, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
+        tx = Tx(conn, write)
+        slot, token = self._slot(), ""
+        host = conn.info.get("host")
+        transaction = conn.begin()
+        try:
+            result = work(tx)
+            if tx.changed:
+                token = slot.mark(conn)
+        except BaseException as error:
+            if isinstance(error, sa.exc.DBAPIError) and faults.kind(error) is Kind.AWAY:
+                self._drop(conn, host, error)
+                raise _Away(True) from error
+            with contextlib.suppress(sa.exc.DBAPIError):  # what failed first is told
+                transaction.rollback()
+            raise
+        try:
+            transaction.commit()
+        except sa.exc.DBAPIError as error:
+            if faults.kind(error) is Kind.CONFLICT or isinstance(error, sa.exc.IntegrityError):
+                raise
+            self._drop(conn, host, error)
+            if not token:
+                raise _Away(True) from error
+            raise _InDoubt(slot, token, (result, tx)) from error
+        return result, tx
+
+    def _slot(self) -> Slot:
+        found: Slot | None = getattr(self._here, "slot", None)
+        if found is None:
+            found = self._here.slot = Slot()
+        return found
+
+    def _drop(self, conn: Connection, host: hosts.Host | None, error: sa.exc.DBAPIError) -> None:
+        """Throw away a connection that is lost, or whose server is of no use any more."""
+        if faults.elsewhere(error):
+            self._connector.avoid(host)
+        if not conn.invalidated:  # SQLAlchemy has not taken it for lost, and the others of its pool neither
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                conn.invalidate()
+            self._engine.dispose()
 
     def _inline(self, work: Callable[[Tx], T], write: bool) -> tuple[T, Tx]:
         # Begin and commit go straight to the driver: through SQLAlchemy each costs as much as a select. Its own
@@ -227,36 +294,15 @@ class Database:
         return result, tx
 
 
-def _commit(transaction: sa.RootTransaction) -> None:
-    """Raises OutcomeUnknown when the connection is lost on the way."""
-    try:
-        transaction.commit()
-    except sa.exc.DBAPIError as error:
-        if error.connection_invalidated or _code(error) in _LOST:
-            raise OutcomeUnknown("the database connection was lost at commit") from error
-        raise
-
-
 def _committed(future: asyncio.Future[tuple[Any, Tx]]) -> None:
     """Runs what waits for a transaction's commit, on the loop's thread."""
     if not future.cancelled() and future.exception() is None:
         future.result()[1].committed()
 
 
-def _driver(url: str) -> sa.URL:
-    parsed = sa.make_url(url)
-    names = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql",
-             "mariadb": "mysql+pymysql"}
-    if parsed.drivername in names:
-        parsed = parsed.set(drivername=names[parsed.drivername])
-    if parsed.get_backend_name() == "mysql" and "charset" not in parsed.query:
-        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
-    return parsed
-
-
 def _sqlite(url: sa.URL, synchronous: str) -> Engine:
     engine = sa.create_engine(
-        url, poolclass=sa.pool.StaticPool,
+        url, poolclass=sa.pool.StaticPool, hide_parameters=True,
         connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 1024},
     )
 
@@ -278,14 +324,4 @@ def _sqlite(url: sa.URL, synchronous: str) -> Engine:
     return engine
 
 
-def _may_pass(error: sa.exc.DBAPIError) -> bool:
-    if getattr(error.orig, "sqlstate", None) in _POSTGRES_RETRY:
-        return True
-    code = _code(error)
-    return code in _MYSQL_RETRY if code is not None else bool(error.connection_invalidated)
-
-
-def _code(error: sa.exc.DBAPIError) -> int | None:
-    """MariaDB's number of the error."""
-    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return code if isinstance(code, int) else None
+__all__ = ["Database", "OutcomeUnknown", "Retry", "Tx", "Unreachable"]

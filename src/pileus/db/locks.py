@@ -12,7 +12,11 @@ from pileus.db.tables import table
 if TYPE_CHECKING:
     from pileus.db.engine import Tx
 
-named_lock = table("named_lock", sa.Column("name", sa.String(191), primary_key=True))
+named_lock = table(
+    "named_lock",
+    sa.Column("name", sa.String(191), primary_key=True),
+    sa.Column("turn", sa.BigInteger, nullable=False, server_default="0"),
+)
 
 revision = table(
     "revision",
@@ -26,15 +30,23 @@ _BUMP = (
 )
 
 
+_TAKE = (
+    named_lock.update().where(named_lock.c.name == sa.bindparam("n")).values(turn=named_lock.c.turn + 1)
+)
+
+
 def hold(tx: Tx, name: str) -> None:
-    """Take the named lock until this transaction ends; waits for whoever holds it."""
-    lock = sa.select(named_lock.c.name).where(named_lock.c.name == name).with_for_update()
-    if tx.first(lock) is None:
-        try:
-            with tx.savepoint():
-                tx.execute(named_lock.insert().values(name=name))
-        except sa.exc.IntegrityError:  # another transaction was first, and has committed
-            tx.first(lock)
+    """Take the named lock until this transaction ends; waits for whoever holds it.
+
+    The row is changed and not only locked: the nodes of a Galera cluster know nothing of each other's locks, but of
+    two transactions that change one row they let only one commit."""
+    if tx.execute(_TAKE, {"n": name}).rowcount:
+        return
+    try:
+        with tx.savepoint():
+            tx.execute(named_lock.insert().values(name=name, turn=1))
+    except sa.exc.IntegrityError:  # another transaction was first, and has committed
+        tx.execute(_TAKE, {"n": name})
 
 
 def read_revision(tx: Tx, name: str) -> int:

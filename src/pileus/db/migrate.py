@@ -13,7 +13,7 @@ from pileus.db.engine import Database
 from pileus.db.migrations import HEAD
 
 _LOCK = 7_453_287  # any number that no one else locks by
-_TABLES = ("pileus.db.locks", "pileus.work.tables", "pileus.cluster.tables")
+_TABLES = ("pileus.db.locks", "pileus.db.fate", "pileus.work.tables", "pileus.cluster.tables")
 
 
 def load_tables() -> None:

@@ -136,6 +136,8 @@ endpoint = table(
     sa.Column("url", LongText, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False, default=False),  # kept in step with the setting `public_url`
+    sa.Column("owner", Name, nullable=False, default="", server_default=""),  # the controller whose URL it is
+    sa.Column("explicit", sa.Boolean, nullable=False, default=False, server_default=sa.false()),  # by `public_url`
     sa.Column("extra", Json, nullable=False),
 )
 

@@ -72,3 +72,12 @@ image_task = table(
     sa.Column("created_at", Time, nullable=False),
     sa.Column("updated_at", Time, nullable=False),
 )
+
+image_copy = table(
+    "image_copy",  # which controllers have the bytes; a row outlives its image until the file is gone
+    sa.Column("image_id", Id, primary_key=True),
+    sa.Column("controller", Name, primary_key=True),
+    sa.Column("kind", sa.String(8), primary_key=True),  # image, staged
+    sa.Column("since", Time, nullable=False),
+    sa.Index("ix_image_copy_controller", "controller"),
+)

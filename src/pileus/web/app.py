@@ -19,7 +19,8 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.auth.context import NOBODY
-from pileus.web import log
+from pileus.db.engine import OutcomeUnknown, Retry, Unreachable
+from pileus.web import log, outage
 from pileus.web.call import Call, Reply, SendFile, Stream
 from pileus.web.errors import (
     BadRequest,
@@ -119,7 +120,7 @@ class App:
                 result = await route.handler(call)
             else:
                 result = await call.db.run(lambda tx: self._plain(call, route, tx), write=route.writes)
-        except (sa.exc.DBAPIError, OverflowError) as error:
+        except (sa.exc.DBAPIError, OverflowError, Retry, Unreachable, OutcomeUnknown) as error:
             raise _translate(error) from error
         reply = result if isinstance(result, Reply) else Reply(result)
         reply.status = reply.status or route.status
@@ -260,7 +261,10 @@ async def _drain(receive: Receive) -> None:
 
 
 def _translate(error: Exception) -> Exception:
-    """What a database refuses becomes the caller's 409; what cannot be stored becomes a 400."""
+    """What a database refuses becomes the caller's 409; what cannot be stored a 400; one that is away a 503."""
+    away = outage.problem(error)
+    if away is not None:
+        return away
     if isinstance(error, sa.exc.IntegrityError):
         return Conflict("The request conflicts with one that came at the same time; look again and repeat it.")
     if isinstance(error, sa.exc.DataError | OverflowError):

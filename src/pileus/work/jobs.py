@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
+from pileus.db.faults import OutcomeUnknown, Unreachable
 from pileus.node.contract import NodeFault, Task, TaskResult
 from pileus.web import log
 from pileus.web.errors import Problem
@@ -35,8 +36,21 @@ async def work_once(cloud: Cloud, owner: str) -> bool:
         keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeper
-    await cloud.db.run(lambda tx: tasks.finish(tx, cloud, result))
+    await _finish(cloud, result)
     return True
+
+
+async def _finish(cloud: Cloud, result: TaskResult) -> None:
+    """Record the end, after an outage too: the lease is longer than one. `tasks.finish` may be repeated."""
+    until = cloud.world.monotonic() + _HOLD
+    while True:
+        try:
+            await cloud.db.run(lambda tx: tasks.finish(tx, cloud, result))
+            return
+        except (Unreachable, OutcomeUnknown):
+            if cloud.world.monotonic() > until:
+                raise
+            await asyncio.sleep(1.0)
 
 
 async def _do(cloud: Cloud, task: Task) -> TaskResult:
@@ -58,7 +72,7 @@ async def _keep(cloud: Cloud, task: Task, owner: str) -> None:
         await asyncio.sleep(_HOLD / 3)
         try:
             kept = await cloud.db.run(lambda tx: tasks.renew(tx, task.id, owner, cloud.world.now() + _HOLD))
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, Unreachable, OutcomeUnknown) as error:
             _LOG.warning("task %s: its lease is not renewed, trying again: %s", task.id, error)
             continue
         if not kept:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from pileus.db.faults import OutcomeUnknown, Unreachable
 from pileus.work.tables import lease
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ async def run(cloud: Cloud, jobs: tuple[Periodic, ...], owner: str) -> None:
             due[job.name] = cloud.world.monotonic() + job.every
             try:
                 await cloud.db.run(lambda tx, job=job: _guarded(tx, cloud, job, owner))  # type: ignore[misc]
+            except (Unreachable, OutcomeUnknown) as error:
+                _LOG.warning("periodic job %s waits: %s", job.name, error)
             except Exception:
                 _LOG.exception("periodic job %s failed; it will be tried again in %s s", job.name, job.every)
 

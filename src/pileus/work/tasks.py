@@ -12,6 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
+from pileus.db import faults
 from pileus.db.engine import Retry
 from pileus.node.contract import Task, TaskResult
 from pileus.web.errors import Forbidden
@@ -190,9 +191,11 @@ def expire(tx: Tx, cloud: Cloud) -> int:
         try:
             with tx.savepoint():
                 finish(tx, cloud, result)
-        except (sa.exc.OperationalError, Retry):
+        except Retry:
             raise  # the whole transaction is run again
-        except Exception:
+        except Exception as error:
+            if isinstance(error, sa.exc.DBAPIError) and faults.kind(error) is not faults.Kind.OTHER:
+                raise  # so it is here
             # It ends all the same, so that what it was about can be deleted; its room's reconciler finds that.
             _LOG.exception("task %s (%s of %s) is late, and its room cannot take that", row.id, row.kind, row.resource)
             ended = {"state": "failed", "finished": now, "lease": 0.0, "error": result.error}

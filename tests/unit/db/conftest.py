@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from pileus.db import locks
+from pileus.db import fate, locks
 from pileus.db.engine import Database
 from pileus.db.migrate import compare_exactly
 from pileus.db.tables import Json, LongText, Name, Time, metadata
@@ -26,7 +26,7 @@ item = sa.Table(
     sa.Column("text", LongText),
 )
 
-KERNEL = [locks.named_lock, locks.revision, work.task, work.lease]
+KERNEL = [fate.slot, locks.named_lock, locks.revision, work.task, work.lease]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])

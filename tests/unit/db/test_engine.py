@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from pileus.db.engine import Database, OutcomeUnknown, Retry, Tx
+from pileus.db.engine import Database, Retry, Tx
 from tests.unit.db.conftest import item
 
 
@@ -260,19 +260,6 @@ def test_a_connection_lost_before_the_commit_is_run_again(remote: Database) -> N
     remote.run_sync(work)
     assert len(attempts) == 2
     assert _ids(remote) == [1]
-
-
-def test_a_connection_lost_at_the_commit_is_not_run_again(remote: Database) -> None:
-    attempts: list[int] = []
-
-    def work(tx: Tx) -> None:
-        attempts.append(1)
-        _add(tx, 1)
-        _cut(remote, tx)
-
-    with pytest.raises(OutcomeUnknown):
-        remote.run_sync(work)
-    assert len(attempts) == 1
 
 
 def test_serialize_lets_one_in_at_a_time(database: Database) -> None:
