@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         roles = _join(settings, options)
         check_host(settings, roles)
         prepare_host(settings)
-        running.remember(settings)
+        running.remember(settings, "agent")
     except (Missing, CannotJoin, NodeFault, running.AlreadyRunning, OSError) as error:
         print(f"pileus agent: {error}", file=sys.stderr)
         return 1

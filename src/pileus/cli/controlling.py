@@ -53,7 +53,7 @@ def serve(
         password = running.credentials(settings)
         if password:
             credentials.write(settings, password)
-        running.remember(settings)
+        running.remember(settings, "up" if agents else "server")
         ready()
 
     status = 0
@@ -85,8 +85,8 @@ def give_to_server_user(settings: Settings) -> None:
     hidden = _hidden_from(account)
     if hidden is not None:
         raise NoAccount(
-            f"The account {account.pw_name} cannot read {hidden}, without which nothing runs. Install Python and Pileus "
-            "where every account can read them (as in /opt), or let the server run as root: --set server_user=root"
+            f"The account {account.pw_name} cannot read {hidden}, without which nothing runs. Install Python and "
+            "Pileus where every account can read them (as in /opt), or let the server run as root: --set server_user=root"
         )
     for folder in {settings.state, settings.run}:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,9 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     """The command's options."""
     settings_arguments(sub)
     sub.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="give what is being done time to end")
+    sub.add_argument(
+        "--without", action="append", default=[], metavar="NODE", help="do not ask this node; may be repeated"
+    )
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -23,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = running.as_started(read_settings(options))
     try:
-        found = settled(settings, options.wait)
+        found = settled(settings, options.wait, frozenset(options.without))
     except NoCloud as error:
         print(f"pileus doctor: {error}", file=sys.stderr)
         return 3

@@ -88,12 +88,12 @@ def _drain(cloud: Cloud, name: str, wanted: bool, wait: float) -> int:
     until = time.monotonic() + wait
     while True:
         said = cloud.db.run_sync(lambda tx: drain.status(tx, cloud, name), write=False)
-        if not said:
+        if said.done:
             print(f"Node {name} is empty; nothing new gets there.")
             return 0
         if time.monotonic() >= until:
-            print(f"Node {name} is being emptied; {len(said)} servers are still there:")
-            print("\n".join(f"  {line}" for line in said[:20]))
+            print(f"Node {name} is being emptied; {len(said.left)} servers are still there:")
+            print("\n".join(f"  {each.id} {each.name}: {each.why or each.vm_state}" for each in said.left[:20]))
             return 1 if wait else 0
         time.sleep(0.5)
 

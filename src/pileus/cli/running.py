@@ -73,10 +73,17 @@ def stop(settings: Settings, seconds: float = 30.0) -> bool:
     return True
 
 
-def remember(settings: Settings) -> None:
-    """Write down how the cloud was started, so that later commands need only the state folder."""
+def remember(settings: Settings, role: str = "up") -> None:
+    """Write down how the process was started (`role`: up, server, agent), so that later commands need only the state
+    folder."""
+    private(settings.run / "role", role)
     plain = msgspec.structs.replace(settings, admin_password="")
     private(settings.run / "settings.json", msgspec.json.encode(plain).decode())
+
+
+def has_nodes(settings: Settings) -> bool:
+    """Whether the process of this state folder is a node, or plays some: everything but `pileus server`."""
+    return (settings.run / "role").read_text().strip() != "server" if (settings.run / "role").exists() else True
 
 
 def as_started(settings: Settings) -> Settings:

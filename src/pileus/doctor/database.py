@@ -92,6 +92,14 @@ def allocations(tx: Tx) -> Iterator[Finding]:
                           f"counts {row.used} used, its allocations sum to {used}")
 
 
+def kept_at_sources(tx: Tx) -> set[tuple[str, str]]:
+    """Server and node of every guest that its former node keeps, off, until a move is confirmed."""
+    kept = sa.select(compute.migration.c.server_id, compute.migration.c.source).where(
+        compute.migration.c.status.in_(("finished", "confirming", "reverting", "post-migrating"))
+    )
+    return {(row.server_id, row.source) for row in tx.all(kept)}
+
+
 def images(tx: Tx, files: dict[str, int], staged: frozenset[str]) -> Iterator[Finding]:
     """Images and the files of this host's store agree, and who waits for a snapshot waits for a task."""
     rows = {row.id: row for row in tx.all(sa.select(image.image))}

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _PROCESSES = Path("/proc")
 
 
-def look(settings: Settings) -> Host:
-    """Everything of this host that is judged."""
-    nodes = tuple(node_names(settings))
+def look(settings: Settings, node: str | None = None) -> Host:
+    """Everything of this host that is judged; of one of its nodes, where it plays many."""
+    nodes = tuple(node_names(settings)) if node is None else (node,)
     fake = settings.hypervisor == "fake"
     commands = list(_commands())
     return Host(
         nodes=nodes,
-        guests=_fake(settings) if fake else _qemu(settings, nodes[0], commands),
+        guests=_fake(settings, nodes) if fake else _qemu(settings, nodes[0], commands),
         carried=None if fake else _network(settings, commands),
         prefix=settings.namespace_prefix,
         images=_sizes(settings.state / "images"),
@@ -46,11 +46,19 @@ def _commands() -> Iterator[tuple[int, list[str]]]:
                 yield int(name), raw.decode(errors="surrogateescape").split("\0")[:-1]
 
 
-def _fake(settings: Settings) -> dict[str, Guest]:
+def store(settings: Settings) -> Host:
+    """What there is of a controller that is no node: the image store."""
+    return Host(
+        nodes=(), guests={}, carried=None, images=_sizes(settings.state / "images"),
+        staged=frozenset(_sizes(settings.state / "images" / "staged")),
+    )
+
+
+def _fake(settings: Settings, nodes: tuple[str, ...]) -> dict[str, Guest]:
     from pileus.node.hypervisor.fake.journal import Journal
 
     found = {}
-    for node in node_names(settings):
+    for node in nodes:
         journal = Journal(settings.state / "nodes" / node / "guests")
         journal.read()
         for guest in journal.guests.values():

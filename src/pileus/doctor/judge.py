@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
+from pileus.cli import running
+from pileus.cluster import nodes as members
 from pileus.db.engine import Tx
-from pileus.doctor import database, host, network
+from pileus.doctor import database, host, network, nodes
 from pileus.doctor.findings import Finding, Guest, Host
 from pileus.node.contract import NodeFault
 from pileus.settings import Settings
@@ -23,49 +27,64 @@ _RUNS = {"active": True, "paused": True, "rescued": True, "stopped": False, "sus
 _AGAIN = 0.25
 
 
+T = TypeVar("T")
+
+
 class NoCloud(Exception):
     """There is nothing to judge; says why."""
 
 
-def judge(settings: Settings) -> list[Finding]:
-    """Everything that disagrees now; empty when all is well. Raises NoCloud.
+def judge(settings: Settings, without: frozenset[str] = frozenset()) -> list[Finding]:
+    """Everything that disagrees now; empty when all is well. Nodes that are elsewhere are asked, but for those in
+    `without`. Raises NoCloud.
 
     Of a cloud that works meanwhile only what is found twice counts: host and database are not read at one moment."""
-    found = _once(settings)
+    found = _once(settings, without)
     if all(finding.check == "unsettled" for finding in found):
         return found
-    again = set(_once(settings))
+    again = set(_once(settings, without))
     return [finding for finding in found if finding in again]
 
 
-def settled(settings: Settings, seconds: float) -> list[Finding]:
+def settled(settings: Settings, seconds: float, without: frozenset[str] = frozenset()) -> list[Finding]:
     """The findings once nothing is being done any more, or after `seconds`, whichever comes first. Raises NoCloud."""
     until = time.monotonic() + seconds
     while True:
-        found = judge(settings)
+        found = judge(settings, without)
         if not found or time.monotonic() > until:
             return found
         time.sleep(_AGAIN)
 
 
-def _once(settings: Settings) -> list[Finding]:
-    # The host first: what is made after that is not judged.
+def _once(settings: Settings, without: frozenset[str] = frozenset()) -> list[Finding]:
+    # The hosts first: what is made after that is not judged.
+    far = _read(settings, lambda tx: [row.name for row in members.listing(tx) if row.key_digest])
     try:
-        seen = host.look(settings)
+        here = _here(settings, bool(far))
     except (OSError, NodeFault) as error:
         raise NoCloud(f"this host cannot be looked at: {error}; where guests are real that takes root") from None
-    return _read(settings, lambda tx: list(_all(tx, seen)))
+    seen, silent = asyncio.run(nodes.look_at(settings, [name for name in far if name not in without]))
+    return _read(settings, lambda tx: list(_all(tx, here, seen, silent)))
 
 
-def _read(settings: Settings, work: Callable[[Tx], list[Finding]]) -> list[Finding]:
+def _here(settings: Settings, many: bool) -> Host:
+    """This host: a node and its controller, or, with nodes elsewhere and none here, the controller alone."""
+    alone = many and not running.has_nodes(settings)
+    return host.store(settings) if alone else host.look(settings)
+
+
+def _read(settings: Settings, work: Callable[[Tx], list[T]]) -> list[T]:
     """`work` on the database as it is at one moment, opened so that nothing can be changed."""
     url = sa.make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
         from pileus.db.engine import Database
+        from pileus.db.faults import Unreachable
 
         remote = Database(settings.database_url, pool_size=1)
         try:
             return remote.run_sync(work, write=False)
+        except Unreachable as error:
+            raise NoCloud(str(error)) from None
         except sa.exc.OperationalError as error:
             raise NoCloud(f"the database cannot be read: {error.orig}") from None
         finally:
@@ -85,7 +104,10 @@ def _read(settings: Settings, work: Callable[[Tx], list[Finding]]) -> list[Findi
         engine.dispose()
 
 
-def _all(tx: Tx, seen: Host) -> Iterator[Finding]:
+def _all(
+    tx: Tx, here: Host, others: Sequence[Host] = (), silent: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Finding]:
+    hosts = [here, *others]
     yield from database.unsettled(tx)
     yield from database.tasks(tx)
     yield from database.states(tx)
@@ -93,28 +115,37 @@ def _all(tx: Tx, seen: Host) -> Iterator[Finding]:
     yield from network.ports(tx)
     yield from network.floating_ips(tx)
     yield from network.security_groups(tx)
-    yield from database.images(tx, seen.images, seen.staged)
-    yield from _guests(tx, seen.nodes, seen.guests)
-    if seen.cache is not None:
-        yield from database.cache(tx, seen.nodes, set(seen.guests), seen.cache)
-    if seen.carried is not None:
-        yield from network.carried(tx, seen, seen.carried)
+    yield from database.images(tx, here.images, here.staged)
+    yield from nodes.silent(tx, silent)
+    yield from _guests(tx, hosts)
+    for seen in hosts:
+        if seen.cache is not None:
+            yield from database.cache(tx, seen.nodes, set(seen.guests), seen.cache)
+        if seen.carried is not None:
+            yield from network.carried(tx, seen, seen.carried)
 
 
-def _guests(tx: Tx, nodes: tuple[str, ...], guests: dict[str, Guest]) -> Iterator[Finding]:
+def _guests(tx: Tx, hosts: list[Host]) -> Iterator[Finding]:
     rows = {row.id: row for row in database.servers(tx)}
-    for server in guests.keys() - rows.keys():
-        yield Finding("guests", f"guest {server}", f"is on {guests[server].node}, and there is no such server")
-    for server, row in rows.items():
-        guest = guests.get(server)
-        if guest is not None and guest.processes > 1:
-            yield Finding("guests", f"server {server}", f"has {guest.processes} processes")
-        elif guest is not None and guest.node != row.host:
+    kept = database.kept_at_sources(tx)
+    looked_at = {name for seen in hosts for name in seen.nodes}
+    found: dict[str, Guest] = {}
+    for server, guest in ((server, guest) for seen in hosts for server, guest in seen.guests.items()):
+        row = rows.get(server)
+        if row is None:
+            yield Finding("guests", f"guest {server}", f"is on {guest.node}, and there is no such server")
+        elif guest.processes > 1:
+            yield Finding("guests", f"server {server}", f"has {guest.processes} processes on {guest.node}")
+        elif guest.node == row.host:
+            found[server] = guest
+        elif guest.running or (server, guest.node) not in kept:
             yield Finding("guests", f"server {server}", f"is on {row.host}, its guest on {guest.node}")
-        elif row.host not in nodes or row.vm_state not in _RUNS:
+    for server, row in rows.items():
+        guest_there = found.get(server)
+        if row.host not in looked_at or row.vm_state not in _RUNS:
             continue
-        elif guest is None:
+        if guest_there is None:
             yield Finding("guests", f"server {server}", f"is {row.vm_state} on {row.host}, which has no such guest")
-        elif _RUNS[row.vm_state] is not None and guest.running != _RUNS[row.vm_state]:
-            does = "runs" if guest.running else "does not run"
+        elif _RUNS[row.vm_state] is not None and guest_there.running != _RUNS[row.vm_state]:
+            does = "runs" if guest_there.running else "does not run"
             yield Finding("guests", f"server {server}", f"is {row.vm_state}, and its guest {does}")

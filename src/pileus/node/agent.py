@@ -13,6 +13,7 @@ import logging
 import shutil
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Agent:
         self.hypervisor = hypervisor
         self.network = network
         self.scratch = scratch  # a folder for files on their way
+        self.look: Callable[[], Any] = lambda: None  # what the host shows of this node, for the doctor
         self.report = NetworkReport(revision=0)
         self._queues: dict[str, deque[Task]] = {}
         self._doing: dict[str, tuple[Task, asyncio.Task[TaskResult]]] = {}
@@ -179,6 +181,8 @@ class Agent:
         """What a controller asks of this node, or has done once and at once. Raises NodeFault, GuestGone."""
         if question == "uptime":
             return await self.hypervisor.uptime()
+        if question == "inventory":
+            return await asyncio.to_thread(self.look)
         server_id = arguments["server_id"]
         if question == "console_log":
             return await self.hypervisor.console_log(server_id, arguments.get("lines"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pileus import version
+from pileus.doctor import host
 from pileus.node.agent import Agent
 from pileus.node.assemble import make_agents
 from pileus.node.contract import NodeLink
@@ -49,6 +51,7 @@ class AgentProcess:
         agents = make_agents(self.settings, self._link, lambda image: None, self.roles)
         for name, agent in agents.items():
             self.links[name].agent = agent
+            agent.look = functools.partial(host.look, self.settings, name)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(link.run()) for link in self.links.values()]
             work += [group.create_task(agent.run()) for agent in agents.values()]
