@@ -8,7 +8,7 @@ from urllib.parse import quote
 from pileus.lab.controller import Agent, Controller
 from pileus.lab.databases import Galera, Mariadb, Postgresql
 from pileus.lab.faults import LabError
-from pileus.lab.haproxy import DATABASE_PORT, Haproxy
+from pileus.lab.haproxy import API_PORT, DATABASE_PORT, Haproxy
 from pileus.lab.layouts import UNDERLAY, Layout, Spec
 from pileus.lab.machine import Machine
 from pileus.lab.part import Part
@@ -17,7 +17,6 @@ from pileus.lab.rabbitmq import Rabbitmq
 from pileus.lab.record import Choice
 from pileus.lab.wire import GATEWAY, OUTSIDE
 
-API_PORT = 8080
 CLUSTER_PORT = 8443
 
 

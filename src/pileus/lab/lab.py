@@ -40,10 +40,10 @@ class Lab:
         self._make()
 
     @classmethod
-    def open(cls, folder: Path) -> Lab:
+    def open(cls, folder: Path, progress: Progress | None = None) -> Lab:
         """The lab of a folder, as an earlier command left it. Raises LabError when there is none."""
         known = record.load(folder)
-        lab = cls(known.choice, folder)
+        lab = cls(known.choice, folder, progress)
         lab._record = known
         lab._make()
         return lab
@@ -117,9 +117,9 @@ class Lab:
         yield "database and bus", [parts[0] for parts in stores if parts]
         yield "database and bus", [part for parts in stores for part in parts[1:]]
         controllers = of("controller")
+        yield "front", of("haproxy")  # Galera is behind it
         yield "controllers", controllers[:1]  # it makes the schema
         yield "controllers", controllers[1:]
-        yield "front", of("haproxy")
         yield "nodes", of("agent")
 
     def _parts_named(self, name: str) -> list[Part]:

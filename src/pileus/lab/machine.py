@@ -57,7 +57,7 @@ class Machine:
         ]
         pipe = subprocess.PIPE
         outer = subprocess.Popen(
-            words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=_environment()
+            words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=plain_environment()
         )
         self._waiting.append(outer)
         assert outer.stdin and outer.stdout and outer.stderr  # noqa: PT018 - all three are pipes
@@ -126,7 +126,7 @@ class Machine:
         try:
             done = subprocess.run(
                 self.words(*words, user=user), input=text, capture_output=True, text=True, check=False, timeout=timeout,
-                env=_environment(environment), errors="replace",
+                env=plain_environment(environment), errors="replace",
             )
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name}: {' '.join(words)} did not end within {timeout:g} s") from None
@@ -141,7 +141,7 @@ class Machine:
         Only the network is entered: `netns PID` is looked up in /proc."""
         done = subprocess.run(
             ["nsenter", "-t", str(self._pid()), "-n", "--", "ip", "-batch", "-"], input="\n".join(lines) + "\n",
-            capture_output=True, text=True, check=False, timeout=60, env=_environment(),
+            capture_output=True, text=True, check=False, timeout=60, env=plain_environment(),
         )
         if done.returncode:
             raise LabError(f"{self.name}: its network devices: {done.stderr.strip()}; asked for: {'; '.join(lines)}")
@@ -158,7 +158,7 @@ class Machine:
         with self.path(log).open("ab") as file:
             outer = subprocess.Popen(
                 self.words(*words, user=user), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                start_new_session=True, env=_environment(environment),
+                start_new_session=True, env=plain_environment(environment),
             )
         self._waiting = [each for each in self._waiting if each.poll() is None] + [outer]
         until = time.monotonic() + 10
@@ -221,7 +221,7 @@ def _own_places() -> list[str]:
     return sorted(str(place) for place in below if not below & set(place.parents))
 
 
-def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+def plain_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """What programs in a machine know of the one who starts them: nothing."""
     return {"PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": os.environ.get("TERM", "dumb"), **(more or {})}
 
