@@ -89,8 +89,7 @@ def _catalog(tx: Tx, cloud: Cloud) -> None:
     settings = cloud.settings
     if tx.first(sa.select(region.c.id).where(region.c.id == settings.region)) is None:
         tx.execute(region.insert().values(id=settings.region, description="", extra={}))
-    for room in cloud.rooms.values():
-        offered = room.service
+    for offered in cloud.served:  # the others' URLs are known to the controllers that serve them
         if not offered.catalog_type:
             continue
         url = f"{settings.endpoint}{offered.prefix}{offered.catalog_path}"
