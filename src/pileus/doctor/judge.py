@@ -84,7 +84,7 @@ def _read(settings: Settings, work: Callable[[Tx], list[T]]) -> list[T]:
         try:
             return remote.run_sync(work, write=False)
         except Unreachable as error:
-            raise NoCloud(str(error)) from None
+            raise NoCloud(f"the database cannot be read: {error}") from None
         except sa.exc.OperationalError as error:
             raise NoCloud(f"the database cannot be read: {error.orig}") from None
         finally:
