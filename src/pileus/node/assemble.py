@@ -10,8 +10,9 @@ import pwd
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
+from typing import cast
 
 from pileus.node.agent import Agent
 from pileus.node.contract import Hypervisor, ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
@@ -33,14 +34,18 @@ class Missing(Exception):
     """This host cannot run real guests; says what is missing and what to do."""
 
 
-def check_host(settings: Settings) -> None:
-    """Raises Missing unless this host can do what the settings ask for."""
+_FOR_GUESTS = ("qemu-system-x86_64", "qemu-img", "genisoimage")
+
+
+def check_host(settings: Settings, roles: Collection[str] = ("compute",)) -> None:
+    """Raises Missing unless this host can do what the settings and its roles ask for."""
     if settings.hypervisor != "qemu":
         return
     reasons = []
     if os.geteuid() != 0:
         reasons.append("it must run as root, to make namespaces, bridges and taps")
-    packages = [package for program, package in NEEDED.items() if _which(program) is None]
+    needed = {name: p for name, p in NEEDED.items() if "compute" in roles or name not in _FOR_GUESTS}
+    packages = [package for program, package in needed.items() if _which(program) is None]
     if packages:
         reasons.append(f"packages are missing: apt-get install --no-install-recommends {' '.join(packages)}")
     if not os.path.exists("/dev/net/tun"):
@@ -94,25 +99,36 @@ def node_names(settings: Settings) -> list[str]:
 
 
 def make_agents(
-    settings: Settings, link: Callable[[str], NodeLink], local_image: Callable[[ImageRef], Path | None]
+    settings: Settings, link: Callable[[str], NodeLink], local_image: Callable[[ImageRef], Path | None],
+    roles: Collection[str] = ("compute",),
 ) -> dict[str, Agent]:
     """This process's nodes by name. `local_image` finds an image's file on this machine, if it is here."""
     names = node_names(settings)
     if settings.hypervisor == "fake":
-        return {name: _fake(settings, link(name)) for name in names}
-    return {names[0]: _qemu(settings, link(names[0]), local_image)}
+        return {name: _fake(settings, link(name), roles) for name in names}
+    return {names[0]: _qemu(settings, link(names[0]), local_image, roles)}
 
 
-def _fake(settings: Settings, link: NodeLink) -> Agent:
+def _fake(settings: Settings, link: NodeLink, roles: Collection[str]) -> Agent:
     from pileus.node.hypervisor.fake import Fake, FakeSettings
     from pileus.node.net.fake import FakeNetworkDriver
 
     state = settings.state / "nodes" / link.node
-    hypervisor = Fake(FakeSettings(state_dir=state, hostname=link.node))
+    hypervisor: Hypervisor = _no_guests(link.node)
+    if "compute" in roles:
+        hypervisor = Fake(FakeSettings(state_dir=state, hostname=link.node))
     return Agent(link, hypervisor, FakeNetworkDriver(), state / "scratch")
 
 
-def _qemu(settings: Settings, link: NodeLink, local_image: Callable[[ImageRef], Path | None]) -> Agent:
+def _no_guests(name: str) -> Hypervisor:
+    from pileus.node.hypervisor.none import NoGuests
+
+    return cast(Hypervisor, NoGuests(name))
+
+
+def _qemu(
+    settings: Settings, link: NodeLink, local_image: Callable[[ImageRef], Path | None], roles: Collection[str]
+) -> Agent:
     from pileus.node.guestmetadata import GuestMetadata
 
     agent: Agent | None = None
@@ -122,6 +138,8 @@ def _qemu(settings: Settings, link: NodeLink, local_image: Callable[[ImageRef], 
             await agent.network_now()
 
     hypervisor, network = _drivers(settings, link.image_bytes, GuestMetadata(link), refresh, local_image)
+    if "compute" not in roles:
+        hypervisor = _no_guests(link.node)
     agent = Agent(link, hypervisor, network, settings.state / "scratch")
     return agent
 
@@ -162,4 +180,5 @@ def net_settings(settings: Settings) -> NetSettings:
     return NetSettings(
         state_dir=settings.state / "net", prefix=settings.namespace_prefix, host_bridges=bridges,
         physical_networks=settings.physical_networks, dns_forwarders=settings.dns_servers,
+        vtep=settings.address or None,
     )
