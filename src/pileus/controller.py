@@ -55,7 +55,14 @@ class LocalLink:
         self._told = 0.0
 
     async def register(self, facts: HypervisorFacts) -> None:
-        """The node is there, with these resources."""
+        """The node is there, with these resources. Raises Forbidden for a fake node in a cloud of real guests, or the
+        other way about: a controller reckons with one kind only."""
+        wanted = self.cloud.settings.hypervisor
+        if facts.hypervisor_type not in ("none", "fake" if wanted == "fake" else "QEMU"):
+            raise Forbidden(
+                f"The nodes of this cloud are {wanted} (setting hypervisor of its controllers); {self.node} is "
+                f"{facts.hypervisor_type}."
+            )
         await self._register(facts, True)
 
     async def _register(self, facts: HypervisorFacts, first: bool) -> None:

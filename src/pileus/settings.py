@@ -134,7 +134,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # compute
     hypervisor: Annotated[
-        Literal["qemu", "fake"], _help("qemu boots real guests; fake boots none and says so. Never chosen by itself.")
+        Literal["qemu", "fake"], _help(
+            "qemu boots real guests; fake boots none and says so. Never chosen by itself. Of a controller: what all its "
+            "nodes are."
+        )
     ] = "qemu"
     fake_nodes: Annotated[int, _help("With the fake hypervisor: how many nodes this process plays.", ge=1, le=2000)] = 1
     node_name: Annotated[str, _help("Name of this node; empty: the host's name.")] = ""

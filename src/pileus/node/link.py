@@ -181,6 +181,8 @@ class RemoteLink:
                 return
             except (Broken, TimeoutError):
                 await asyncio.sleep(0.2)
+            except Forbidden as refusal:
+                raise NodeFault(str(refusal)) from None
 
     async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
         await self._call("heartbeat", _json.encode(facts))
