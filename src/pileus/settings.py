@@ -135,7 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # compute
     hypervisor: Annotated[
         Literal["qemu", "fake"], _help(
-            "qemu boots real guests; fake boots none and says so. Never chosen by itself. Of a controller: what all its "
+            "qemu boots real guests; fake boots none and says so. Never chosen by itself. Of a controller: what its "
             "nodes are."
         )
     ] = "qemu"
