@@ -288,6 +288,6 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
 
 RESULTS = {
     **dict.fromkeys(_BY_KIND, handle),
-    standing.ASK: standing.answered, server_migrations.STEER: server_migrations.steered, ha.FENCE: ha.fenced,
+    standing.ASK: standing.answered, standing.LOOK: standing.looked, server_migrations.STEER: server_migrations.steered, ha.FENCE: ha.fenced,
 }
-JOBS = {standing.ASK: standing.job, server_migrations.STEER: server_migrations.steer, **ha.JOBS}
+JOBS = {standing.ASK: standing.job, standing.LOOK: standing.look, server_migrations.STEER: server_migrations.steer, **ha.JOBS}

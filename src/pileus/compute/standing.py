@@ -5,7 +5,8 @@
     it does not run  it runs             it has gone
     silent           it runs             it has gone: a guest runs there only when the source has stopped it
     it does not run  it does not run     it stays; it ended at the source meanwhile
-    silent           it does not run     it stays: it is nowhere else; the destination removes what it has
+    silent           it does not run     it stays: it runs nowhere else; the destination removes what it has, and the
+                                         source tells how the guest is as soon as it speaks again (`look_later`)
     anything else                        they are asked again, until one that was silent speaks
 
 A node that an operator or a fence has forced down counts as saying that it does not run. The source is told to end
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pileus.compute import migrations, nodes, servers
-from pileus.node.contract import GuestState, MoveTarget
+from pileus.node.contract import GuestReport, GuestState, MoveTarget
 from pileus.web.errors import Conflict, Problem
 from pileus.work import tasks
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from pileus.node.contract import Task, TaskResult
 
 ASK = "compute.where_is_guest"
+LOOK = "compute.look_at_guest"
 _AGAIN = 5.0
+_LOOK = 10.0
 RUNS = ("running", "paused")
 SILENT, NOT_THERE, FORCED_DOWN = "?", "-", "x"
 _SENDS = 3
@@ -134,4 +137,40 @@ def answered(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
     if spoke and answer.source not in RUNS and asked.target is not None and move.sends < _SENDS:
         return live.send(end, move, asked.target)
     said = "shutdown" if answer.source == NOT_THERE else answer.source if spoke else ""
-    return live.stays(end, move, move.reason or "the migration was cut off", said)
+    live.stays(end, move, move.reason or "the migration was cut off", said)
+    return look_later(tx, cloud, Look(row.id, row.host)) if answer.source == SILENT else None
+
+
+# -- how a guest is on a node that was silent
+
+
+class Look(msgspec.Struct, frozen=True):
+    """The arguments of the job."""
+
+    server_id: str
+    node: str
+
+
+def look_later(tx: Tx, cloud: Cloud, asked: Look) -> None:
+    """Have a node asked how a guest is that it has, until it answers."""
+    tasks.enqueue(tx, cloud, LOOK, resource=f"look:{asked.server_id}", arguments=asked, delay=_LOOK)
+
+
+async def look(cloud: Cloud, task: Task) -> str:
+    """The guest's power there, SILENT, or NOT_THERE."""
+    asked = msgspec.json.decode(task.arguments, type=Look)
+    return await _power(cloud, asked.node, asked.server_id, down=False)
+
+
+def looked(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
+    """Make the server what its guest is, as long as it is that node's."""
+    from pileus.compute import power
+
+    asked = msgspec.json.decode(task.arguments, type=Look)
+    said = msgspec.json.decode(result.value, type=str) if result.ok else SILENT
+    row = servers.held(tx, asked.server_id)
+    if row is None or row.deleted or row.host != asked.node:
+        return
+    said = "shutdown" if said == NOT_THERE else said
+    if said == SILENT or power.changed(tx, cloud, GuestReport(node=asked.node, server_id=row.id, power=said)):
+        look_later(tx, cloud, asked)
