@@ -136,8 +136,11 @@ def _image_isolation(ask: Ask, metadata: Metadata) -> str:
     return ""
 
 
+_TENANT = "filter_tenant_id"
+
+
 def _tenants(ask: Ask, metadata: Metadata) -> str:
-    values = [v for key, some in metadata.items() if key.startswith("filter_tenant_id") for v in some]
+    values = [v for key, some in metadata.items() if key.startswith(_TENANT) for v in some]
     return "is kept for other projects" if values and ask.project_id not in _split(values) else ""
 
 
@@ -264,6 +267,11 @@ FILTERS: tuple[Filter, ...] = (
 )
 
 _CLOSED = (_image_isolation, _tenants, _types, _isolated_traits)
+
+
+def word(key: str) -> str:
+    """A key of aggregates' metadata, those with the same meaning as one."""
+    return _TENANT if key.startswith(_TENANT) else key
 
 
 def closed(ask: Ask, metadata: Metadata) -> bool:

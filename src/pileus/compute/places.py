@@ -26,6 +26,11 @@ _NODES = sa.select(node).where(node.c.name.in_(_MANY))
 _ALL_NODES = sa.select(node).order_by(node.c.seq)
 _AGGREGATES = sa.select(aggregate.c.id, aggregate.c.uuid, aggregate.c.zone, aggregate.c.metadata)
 _IN_AGGREGATES = sa.select(aggregate_host).where(aggregate_host.c.host.in_(_MANY))
+_OTHER = aggregate_host.alias()
+_SHARED = sa.select(aggregate_host.c.aggregate_id).distinct().where(
+    aggregate_host.c.host == _OTHER.c.host, aggregate_host.c.aggregate_id.in_(sa.bindparam("some", expanding=True)),
+    _OTHER.c.aggregate_id.in_(sa.bindparam("others", expanding=True)),
+)
 _LOADS = (
     sa.select(
         server.c.host, sa.func.count().label("servers"),
@@ -82,6 +87,12 @@ class Aggregates:
     def __init__(self, tx: Tx, default_zone: str) -> None:
         self.rows = {row.id: row for row in tx.all(_AGGREGATES)}
         self.default_zone = default_zone
+
+    def shared(self, tx: Tx, some: Iterable[int], others: Iterable[int]) -> frozenset[int]:
+        """Those of some aggregates that have a node in common with others."""
+        if not (some := list(some)) or not (others := list(others)):
+            return frozenset()
+        return frozenset(tx.scalars(_SHARED, {"some": some, "others": others}))
 
     def zone(self, ids: Iterable[int]) -> str:
         """The zone of a node that is in these."""

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from pileus.compute import decisions, diagnosis, places, weighers
 from pileus.compute.decisions import Record, Tally, Weighed
 from pileus.compute.demand import Demand, satisfies
-from pileus.compute.host_filters import FILTERS, UP, Ask, closed
+from pileus.compute.host_filters import FILTERS, UP, Ask, closed, word
 from pileus.compute.places import Aggregates, Place
 from pileus.compute.tables import server, server_group
 from pileus.compute.weighers import Ranked
@@ -165,8 +165,8 @@ def _batches(tx: Tx, ask: Ask, aggregates: Aggregates) -> Iterator[list[Place]]:
     only, but, soft = _names(ask)
     if not ask.wish.demand.resources or (only is not None and not only):
         return
-    plain = _request(ask, None)
-    narrow = plain if ask.wish.forced else _request(ask, aggregates)
+    plain = _request(tx, ask, None)
+    narrow = plain if ask.wish.forced else _request(tx, ask, aggregates)
     seen: set[str] = set()
 
     def batch(found: list[Candidate]) -> list[Place]:
@@ -210,7 +210,7 @@ def _names(ask: Ask) -> tuple[frozenset[str] | None, frozenset[str], frozenset[s
     return only, but, soft
 
 
-def _request(ask: Ask, aggregates: Aggregates | None) -> BestRequest:
+def _request(tx: Tx, ask: Ask, aggregates: Aggregates | None) -> BestRequest:
     """What placement is asked; with `aggregates` also only for those that can do."""
     demand = ask.wish.demand
     by, least = weighers.leading(ask)
@@ -220,20 +220,32 @@ def _request(ask: Ask, aggregates: Aggregates | None) -> BestRequest:
     )
     if aggregates is None or not aggregates.rows:
         return request
-    inside, outside = _aggregates(ask, aggregates)
+    inside, outside = _aggregates(tx, ask, aggregates)
     if (not inside and not outside) or len(outside) > _HINTS:
         return request
     return msgspec.structs.replace(request, member_of=inside, not_member_of=outside)
 
 
-def _aggregates(ask: Ask, aggregates: Aggregates) -> tuple[frozenset[frozenset[str]], frozenset[str]]:
+def _closed(tx: Tx, ask: Ask, aggregates: Aggregates) -> list[Any]:
+    """Aggregates whose nodes are kept from what is asked, whatever other aggregates they are in."""
+    rows = list(aggregates.rows.values())
+    found = [row for row in rows if closed(ask, {key: frozenset([value]) for key, value in row.metadata.items()})]
+    if not found:
+        return []
+    keys = {word(key) for row in found for key in row.metadata}
+    open_ones = [row.id for row in rows if row not in found and any(word(key) in keys for key in row.metadata)]
+    doubtful = aggregates.shared(tx, [row.id for row in found], open_ones)
+    return [row for row in found if row.id not in doubtful]
+
+
+def _aggregates(tx: Tx, ask: Ask, aggregates: Aggregates) -> tuple[frozenset[frozenset[str]], frozenset[str]]:
     """Sets of aggregates of each of which a node must be in one, and those in which it must not be."""
     rows, zone = aggregates.rows.values(), ask.wish.zone
     inside = [
         {row.uuid for row in rows if satisfies(row.metadata.get(key), wish)}
         for key, wish in ask.wish.demand.aggregate_specs.items()
     ]
-    outside = {row.uuid for row in rows if closed(ask, {key: frozenset([v]) for key, v in row.metadata.items()})}
+    outside = {row.uuid for row in _closed(tx, ask, aggregates)}
     if zone == aggregates.default_zone:
         outside |= {row.uuid for row in rows if row.zone not in (None, zone)}
     elif zone is not None:
