@@ -20,6 +20,13 @@ SERVICES = {
 }
 
 
+# The filters, by Nova's names, whose hints and properties the scheduler knows and Tempest asks for.
+FILTERS = (
+    "ComputeFilter", "ComputeCapabilitiesFilter", "ImagePropertiesFilter", "ServerGroupAntiAffinityFilter",
+    "ServerGroupAffinityFilter", "SameHostFilter", "DifferentHostFilter",
+)
+
+
 @dataclass(frozen=True)
 class Administrator:
     """The account that Tempest makes its own accounts with."""
@@ -138,7 +145,7 @@ def _facts(cloud: Cloud, hypervisor: Hypervisor, folder: Path, image: Path) -> d
             "build_timeout": patience,
         },
         # Nothing is put behind a host name that has a domain already.
-        "compute-feature-enabled": {"dhcp_domain": ""},
+        "compute-feature-enabled": {"dhcp_domain": "", "scheduler_enabled_filters": ",".join(FILTERS)},
         "image": {"build_timeout": patience},
         "network": {
             "public_network_id": cloud.public_network_id,
