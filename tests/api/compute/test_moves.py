@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 import sqlalchemy as sa
 
 from pileus.cloud import Cloud
+from pileus.compute.reconcile import reconcile
 from pileus.compute.tables import migration, node
 from pileus.controller import LocalNodes
-from pileus.node.contract import GuestGone
+from pileus.node.contract import GuestGone, TaskResult
 from pileus.placement import allocations
 from pileus.placement.tables import inventory
+from pileus.work import tasks
+from pileus.work.tables import task
 from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
 from tests.api.compute.people import join
 from tests.api.conftest import Client
@@ -239,4 +243,149 @@ def test_disks_that_cannot_be_handed_on_stay_where_they_are(cloud: Cloud, guests
         assert refused.status_code == 400
         assert "No valid host" in refused.text
     assert (guests.show(server_id)["status"], held(cloud, server_id)) == ("ACTIVE", amounts)
+    remove(guests, server_id)
+
+
+def failed(cloud: Cloud, server_id: str) -> bool:
+    return bool(move_of(cloud, server_id).status == "error")
+
+
+def test_a_node_that_cannot_give_out_the_disks_keeps_the_guest(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes
+) -> None:
+    for off in (False, True):
+        server_id = guests.boot(metadata={"fake:export_disks_error": "no port is free"})
+        source, amounts = host_of(guests, server_id), held(cloud, server_id)
+        if off:
+            guests.act(server_id, "os-stop")
+            guests.settled(server_id, "SHUTOFF")
+        guests.act(server_id, "migrate")
+        eventually(guests.client, functools.partial(failed, cloud, server_id))
+        guests.settled(server_id, "SHUTOFF" if off else "ACTIVE")
+        assert (host_of(guests, server_id), held(cloud, server_id)) == (source, amounts)
+        assert held(cloud, move_of(cloud, server_id).uuid) == {}
+        assert power(guests, nodes, source, server_id) == ("shutdown" if off else "running")
+        assert power(guests, nodes, other(source), server_id) is None
+        remove(guests, server_id)
+
+
+def test_the_old_node_gives_out_its_disks_no_longer_than_is_needed(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_id = guests.boot()
+    source = host_of(guests, server_id)
+    told = {host: spy(monkeypatch, nodes, host) for host in nodes.agents}
+    guests.act(server_id, "migrate")
+    guests.settled(server_id, "VERIFY_RESIZE")
+    eventually(guests.client, lambda: "server.end_export" in told[source])
+    assert told[source] == ["server.power_off", "server.export_disks", "server.end_export"]
+    assert told[other(source)] == ["server.build"]
+    remove(guests, server_id)
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, nodes: LocalNodes, host: str) -> list[str]:
+    """The kinds of the tasks that a node does from now on."""
+    agent, told = nodes.agents[host], list[str]()
+    perform = agent.perform
+
+    async def note(given: Any) -> Any:
+        told.append(given.kind)
+        return await perform(given)
+
+    monkeypatch.setattr(agent, "perform", note)
+    return told
+
+
+def mark(guests: Servers, host: str, down: bool) -> None:
+    """Force a node down, or let it be up again."""
+    body = {"host": host, "binary": "nova-compute", "forced_down": down}
+    assert guests.client.put(f"{V}/os-services/force-down", body, version="2.11").status_code == 200
+
+
+def test_a_migration_is_confirmed_though_the_old_node_is_down(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes
+) -> None:
+    server_id = guests.boot()
+    source = host_of(guests, server_id)
+    guests.act(server_id, "migrate")
+    guests.settled(server_id, "VERIFY_RESIZE")
+    mark(guests, source, True)
+    try:
+        assert guests.act(server_id, "revertResize").status_code == 409
+        assert guests.act(server_id, "confirmResize").status_code == 204
+        guests.settled(server_id, "ACTIVE")
+    finally:
+        mark(guests, source, False)
+    eventually(guests.client, lambda: power(guests, nodes, source, server_id) is None)
+    eventually(guests.client, lambda: held(cloud, move_of(cloud, server_id).uuid) == {})
+    assert move_of(cloud, server_id).status == "confirmed"
+    remove(guests, server_id)
+
+
+def test_a_server_that_is_being_deleted_goes_though_its_node_goes_down(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes
+) -> None:
+    before = used(cloud)
+    server_id = guests.boot(metadata={"fake:destroy_delay": "0.3"})
+    host = host_of(guests, server_id)
+    guests.client.delete(f"{V}/servers/{server_id}")
+    mark(guests, host, True)
+    try:
+        late = sa.select(task).where(task.c.resource == f"server:{server_id}", task.c.kind == "server.destroy")
+
+        def give_up(tx: Any) -> None:
+            row = tx.first(late)
+            tasks.finish(tx, cloud, TaskResult(task_id=row.id, node=host, ok=False, error="not done in time"))
+
+        cloud.db.run_sync(give_up)
+        assert guests.client.get(f"{V}/servers/{server_id}").status_code == 404
+    finally:
+        mark(guests, host, False)
+    eventually(guests.client, lambda: power(guests, nodes, host, server_id) is None)
+    assert used(cloud) == before
+
+
+def test_a_copy_that_a_node_could_not_remove_is_removed_later(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes
+) -> None:
+    server_id = guests.boot()
+    source = host_of(guests, server_id)
+    body = {"host": None, "block_migration": "auto"}
+    guests.client.post(f"{V}/servers/{server_id}/metadata", {"metadata": {
+        "fake:destroy_error": "busy", "fake:nodes": source,
+    }})
+    guests.act(server_id, "reboot", {"type": "HARD"})
+    guests.settled(server_id, "ACTIVE")
+    guests.act(server_id, "os-migrateLive", body, version="2.34")
+    guests.settled(server_id, "ACTIVE")
+    eventually(guests.client, lambda: move_of(cloud, server_id).status == "completed")
+    done = sa.select(task.c.state).where(task.c.resource == f"server:{server_id}", task.c.kind == "server.destroy")
+    eventually(guests.client, lambda: cloud.db.run_sync(lambda tx: tx.scalar(done)) == "failed")
+    move = move_of(cloud, server_id)
+    assert (move.to_clean, list(held(cloud, move.uuid))) == (source, [source])
+    guest = nodes.agents[source].hypervisor._journal.guests[server_id]  # type: ignore[attr-defined]
+    guest.faults.clear()
+    cloud.db.run_sync(lambda tx: tx.execute(migration.update().where(migration.c.id == move.id).values(updated=0.0)))
+    cloud.db.run_sync(lambda tx: reconcile(tx, cloud))
+    eventually(guests.client, lambda: move_of(cloud, server_id).to_clean is None)
+    assert (power(guests, nodes, source, server_id), held(cloud, move.uuid)) == (None, {})
+    remove(guests, server_id)
+
+
+def test_a_server_is_unshelved_to_the_zone_or_host_that_is_named(guests: Servers, cloud: Cloud) -> None:
+    server_id = guests.boot()
+    first = host_of(guests, server_id)
+    for version, body, expected in (
+        ("2.91", {"host": other(first)}, other(first)), ("2.77", {"availability_zone": "nova"}, None),
+        ("2.91", {"availability_zone": None, "host": first}, first), ("2.76", None, None),
+    ):
+        guests.act(server_id, "shelve")
+        guests.settled(server_id, "SHELVED_OFFLOADED")
+        assert (guests.show(server_id)["OS-EXT-SRV-ATTR:host"], held(cloud, server_id)) == (None, {})
+        assert guests.act(server_id, "unshelve", {"host": "nowhere"}, version="2.91").status_code == 400
+        assert guests.act(server_id, "unshelve", body, version=version).status_code == 202
+        guests.settled(server_id, "ACTIVE")
+        assert list(held(cloud, server_id)) == [host_of(guests, server_id)]
+        if expected is not None:
+            assert host_of(guests, server_id) == expected
     remove(guests, server_id)
