@@ -82,7 +82,7 @@ def _controller_settings(
         "cluster_listen": f"{spec.address}:{CLUSTER_PORT}", "public_url": _url(front), "services": list(spec.services),
         "database": _database(layout, secrets["database"]), "bus": _bus(layout, secrets["rabbitmq"]),
         "admin_password": secrets["admin"], "public_network": OUTSIDE, "public_gateway": GATEWAY,
-        "physical_networks": {"public": "br-ex"}, **choice.settings,
+        "hypervisor": choice.hypervisor, "physical_networks": {"public": "br-ex"}, **choice.settings,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pileus.lab.faults import LabError
@@ -153,7 +154,14 @@ class Postgresql(Part):
     def launch(self) -> None:
         """Start it; its socket's folder is made anew, as /run is."""
         self.machine.run("install", "-d", "-o", "postgres", "-g", "postgres", "/run/postgresql")
+        until = time.monotonic() + 10
+        while self._children_run() and time.monotonic() < until:
+            time.sleep(0.05)
         super().launch()
+
+    def _children_run(self) -> bool:
+        """Those of a server that was killed end by themselves, and none can start before they have."""
+        return self.machine.run("pgrep", "-x", "postgres", check=False).returncode == 0
 
     def command(self) -> list[str]:
         """How it is started."""

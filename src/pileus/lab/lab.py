@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from pileus.cli import credentials
+from pileus.cli.running import healthy
 from pileus.lab import record
 from pileus.lab.assemble import make_parts, url_of
 from pileus.lab.faults import LabError
@@ -78,6 +80,7 @@ class Lab:
             self._each("machines", [self._power_on_client, *(node.power_on for node in self.nodes.values())])
             for title, parts in self._stages():
                 self._each(title, [part.start for part in parts])
+            self._each("first answer", [self._wait_for_users])
             self._write_credentials()
             self._record.ready = True
             self._save()
@@ -89,7 +92,7 @@ class Lab:
         shutil.rmtree(self.folder)
 
     def _switch_off(self) -> None:
-        self._each("switching off", [machine.power_off for machine in self._machines.values()])
+        self._each("switching off", [machine.power_off for machine in self._machines.values() if machine.on])
         self._record.parts.clear()
 
     def _clear(self) -> None:
@@ -197,11 +200,25 @@ class Lab:
         """clouds.yaml of the administrator, with the clouds `pileus-admin` and `pileus-system`."""
         return self.folder / "clouds.yaml"
 
+    def _wait_for_users(self, seconds: float = 60.0) -> None:
+        """Until identity answers the client where users ask it: the front finds out in its own time who lives."""
+        until = time.monotonic() + seconds
+        with self.client.inside():
+            while (said := healthy(self.identity)) != "ok":
+                if time.monotonic() > until:
+                    raise LabError(f"{self.identity} does not answer the client after {seconds:.0f} s: {said}")
+                time.sleep(0.1)
+
     def _write_credentials(self) -> None:
         settings = Settings(state_dir=str(self.folder), public_url=self.identity)
         credentials.write(settings, self._record.secrets["admin"])
         (self.client.path("/etc") / "openstack").mkdir(exist_ok=True)
         credentials.private(self.client.path("/etc/openstack/clouds.yaml"), self.clouds.read_text())
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Passwords by what they are for: database, rabbitmq, admin."""
+        return dict(self._record.secrets)
 
     # ------------------------------------------------------------------------------------- faults
 

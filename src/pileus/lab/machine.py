@@ -155,6 +155,7 @@ class Machine:
         self, *words: str, log: str, user: str = "", environment: Mapping[str, str] | None = None
     ) -> ProcessId:
         """Start a program that goes on; what it says is added to the file `log` of the machine. Raises LabError."""
+        self.path(log).touch(mode=0o600)
         with self.path(log).open("ab") as file:
             outer = subprocess.Popen(
                 self.words(*words, user=user), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
