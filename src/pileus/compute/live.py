@@ -179,6 +179,7 @@ def sent(end: End) -> None:
 def goes(end: End, move: Any) -> None:
     """The guest runs at the destination."""
     tx, cloud, row = end.tx, end.cloud, end.row
+    orders.drop_steps(tx, row.id, "send")
     zone = availability_zones.by_host(tx).get(move.dest, cloud.settings.availability_zone)
     servers.change(tx, row.id, end.now, host=move.dest, zone=zone, progress=100)
     ports.move(tx, cloud, row.id, move.dest)
@@ -208,6 +209,7 @@ def stays(end: End, move: Any, reason: str, said: str = "") -> None:
 
     `said`: the guest's power as the source tells it, where it was asked."""
     tx, cloud, row = end.tx, end.cloud, end.row
+    orders.drop_steps(tx, row.id, "layout", "take_in", "send")
     allocations.release(tx, row.id)
     allocations.move(tx, cloud, move.uuid, row.id, "INSTANCE")
     ports.abandon_move(tx, cloud, row.id)
@@ -221,6 +223,19 @@ def stays(end: End, move: Any, reason: str, said: str = "") -> None:
         values["fault"] = orders.fault(reason, end.now)
     end.write(**values)
     instance_actions.finish(tx, row.id, end.task.request_id, end.now, reason)
+
+
+def hasten(tx: Tx, cloud: Cloud, row: Any) -> None:
+    """One of the nodes of a migration is down: not its task's deadline is waited for, but both are asked at once."""
+    move = migrations.newest(tx, row.id)
+    if move is None or move.kind != LIVE or move.status not in ("preparing", "running"):
+        return
+    now = cloud.world.now()
+    ends = [nodes.by_name(tx, name) for name in (move.source, move.dest)]
+    if all(found is not None and nodes.is_up(found, now) for found in ends) or standing.is_asked(tx, move):
+        return
+    migrations.change(tx, move, now, reason=move.reason or f"node {move.source} or {move.dest} went down")
+    standing.ask(tx, cloud, row, move, instance_actions.open_request(tx, row.id, LIVE))
 
 
 def lost(tx: Tx, cloud: Cloud, row: Any) -> bool:

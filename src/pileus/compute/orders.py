@@ -83,6 +83,14 @@ def drop_waiting(tx: Tx, server_id: str) -> None:
     ))
 
 
+def drop_steps(tx: Tx, server_id: str, *kinds: str) -> None:
+    """Drop steps of a move that is decided: what a node has begun of them ends by itself, and nobody hears of it."""
+    tx.execute(task.delete().where(
+        task.c.resource == resource(server_id), task.c.state == "pending",
+        task.c.kind.in_([f"server.{kind}" for kind in kinds]),
+    ))
+
+
 def described(tx: Tx, cloud: Cloud, row: Any, **changed: Any) -> ServerSpec:
     """The server as its node needs it, with the ports that it has now."""
     return spec.build(cloud, row, ports.of_servers(tx, [row.id]).get(row.id, []), **changed)

@@ -51,6 +51,9 @@ def reconcile(tx: Tx, cloud: Cloud) -> int:
     busy = _busy(tx, rows)
     _unblock(tx, cloud, rows)
     stuck = [row for row in rows if row.id not in busy]
+    for row in rows:
+        if row.id in busy and row.task_state == "migrating":
+            live.hasten(tx, cloud, row)
     for row in stuck:
         _LOG.warning("server %s is in task_state %s, but no task is left; repairing", row.id, row.task_state)
         _repair(tx, cloud, row, now)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.compute import instance_actions, live, migrations, orders, servers, states
+from pileus.compute import instance_actions, live, migrations, servers, states
 from pileus.compute.ends import without_task
 from pileus.compute.migrations import IN_PROGRESS, LIVE
 from pileus.compute.tables import migration
@@ -17,7 +17,6 @@ from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound, Problem
 from pileus.web.views import Field, View
 from pileus.work import tasks
-from pileus.work.tables import task as task_table
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -144,18 +143,9 @@ def abort(call: Call) -> None:
         return _steer(call, row, found, "abort")
     instance_actions.begin(call, row.id, _ACTIONS["abort"], "compute_live_migration_abort", row.host)
     migrations.change(call.tx, found, call.now, wanted="abort")
-    _drop_taking_in(call.tx, row.id)
     end = without_task(call.tx, call.cloud, row, instance_actions.open_request(call.tx, row.id, LIVE))
     live.stays(end, migrations.of_uuid(call.tx, found.uuid), "it was aborted")
     return instance_actions.finish(call.tx, row.id, call.request_id, call.now)
-
-
-def _drop_taking_in(tx: Tx, server_id: str) -> None:
-    """What the destination was asked for is overtaken: what it has begun ends with the destroy that follows."""
-    tx.execute(task_table.delete().where(
-        task_table.c.resource == orders.resource(server_id), task_table.c.state == "pending",
-        task_table.c.kind.in_(("server.layout", "server.take_in")),
-    ))
 
 
 def _migrating(call: Call, rule: str, word: str = "") -> Any:

@@ -20,11 +20,13 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import sqlalchemy as sa
 
 from pileus.compute import migrations, nodes, servers
 from pileus.node.contract import GuestReport, GuestState, MoveTarget
 from pileus.web.errors import Conflict, Problem
 from pileus.work import tasks
+from pileus.work.tables import task as task_table
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -64,6 +66,14 @@ def ask(
         tx, cloud, ASK, resource=f"migration:{move.uuid}", request_id=request_id, delay=delay,
         arguments=Question(row.id, move.uuid, request_id, target),
     )
+
+
+def is_asked(tx: Tx, move: Any) -> bool:
+    """Whether the nodes of a migration are being asked."""
+    mine = sa.select(task_table.c.id).where(
+        task_table.c.resource == f"migration:{move.uuid}", task_table.c.state.in_(tasks.OPEN)
+    )
+    return tx.first(mine.limit(1)) is not None
 
 
 async def job(cloud: Cloud, task: Task) -> Answer:

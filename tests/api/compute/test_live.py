@@ -348,6 +348,38 @@ def test_tasks_that_were_lost_are_made_up_for(cloud: Cloud, guests: Servers, nod
     remove(guests, server_id)
 
 
+@pytest.mark.parametrize(("which", "hang"), [
+    ("source", "send"), ("dest", "send"), ("dest", "take_in"), ("source", "layout"),
+])
+def test_a_node_that_goes_down_ends_it_before_its_time(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes, monkeypatch: pytest.MonkeyPatch, which: str, hang: str
+) -> None:
+    server_id = guests.boot(metadata={"fake:hang": hang})
+    source = host_of(guests, server_id)
+    down = source if which == "source" else other(source)
+    guests.act(server_id, "os-migrateLive", AUTO, version="2.34")
+    move = migrating(guests, server_id, cloud, "running" if hang == "send" else "preparing")
+    seen = cloud.db.run_sync(lambda tx: tx.scalar(sa.select(node.c.seen).where(node.c.name == down)))
+
+    def write(tx: Any, seen: float) -> None:
+        tx.execute(node.update().where(node.c.name == down).values(seen=seen))
+        tx.execute(server_table.update().where(server_table.c.id == server_id).values(updated=0.0))
+
+    cloud.db.run_sync(lambda tx: reconcile(tx, cloud))
+    assert guests.show(server_id)["status"] == "MIGRATING"
+    silence(cloud, monkeypatch, down)
+    cloud.db.run_sync(lambda tx: write(tx, 0.0))
+    cloud.db.run_sync(lambda tx: reconcile(tx, cloud))
+    guests.settled(server_id, "ACTIVE")
+    assert (move_of(cloud, server_id).status, host_of(guests, server_id)) == ("error", source)
+    assert held(cloud, move.uuid) == {}
+    cloud.db.run_sync(lambda tx: write(tx, seen))
+    monkeypatch.undo()
+    eventually(guests.client, functools.partial(gone, guests, nodes, other(source), server_id))
+    assert power(guests, nodes, source, server_id) == "running"
+    remove(guests, server_id)
+
+
 # -- it is refused
 
 
