@@ -274,11 +274,23 @@ def _with_password(url: str, file: Path) -> str:
         password = file.read_text().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"setting 'database_password_file': {error}") from None
+    return put_password(url, password, "setting 'database_password_file'")
+
+
+def put_password(url: str, password: str, source: str) -> str:
+    """A URL of a user without a password, with it. Raises SettingsError, naming the source of the password."""
     scheme, mark, rest = url.partition("://")
     user, at, place = rest.partition("@")
     if not at or not user or ":" in user:
-        raise SettingsError("setting 'database_password_file': write `database` as postgresql://USER@HOST/NAME then")
+        raise SettingsError(f"{source}: write the database URL as postgresql://USER@HOST/NAME then")
     return f"{scheme}{mark}{user}:{quote(password, safe='')}@{place}"
+
+
+def without_password(url: str) -> str:
+    """The same URL without its password."""
+    scheme, mark, rest = url.partition("://")
+    account, at, place = rest.rpartition("@")
+    return f"{scheme}{mark}{account.partition(':')[0]}{at}{place}"
 
 
 def load(

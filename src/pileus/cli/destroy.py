@@ -13,7 +13,7 @@ from pileus.settings import Settings
 
 _OURS = (
     "admin-password", "cache", "clouds.yaml", "demo", "images", "instances", "lock", "made-user", "net", "nodes",
-    "openrc", "pileus.db", "pileus.db-shm", "pileus.db-wal", "pileus.log", "run", "scratch", "tmp",
+    "openrc", "pileus.db", "pileus.db.moved", "pileus.db-shm", "pileus.db-wal", "pileus.log", "run", "scratch", "tmp",
 )
 """What a cloud puts into its state folder."""
 

@@ -30,6 +30,7 @@ COMMANDS = (
     Command("status", "status", "say whether the cloud runs, where, and what is on it"),
     Command("down", "down", "stop the cloud; state is kept and guests go on running"),
     Command("destroy", "destroy", "stop the cloud and remove all that it ever made, guests included"),
+    Command("db", "db", "the database: version, upgrade its schema, migrate from SQLite to a server"),
     Command("doctor", "doctor", "compare database, guests, network and placement; say what disagrees"),
     Command("explain", "explain", "say why a server is on its node, or why no node would take it"),
     Command("demo", "demo", "start a cloud and show what it does, step by step"),

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from pileus.db import faults, hosts
+from pileus.db import faults, hosts, moved
 from pileus.db.fate import Slot
 from pileus.db.faults import Kind, OutcomeUnknown, Unreachable
 from pileus.db.prepared import Statements
@@ -78,6 +80,9 @@ class Database:
         self._prepared: Statements | None = None
         self._pool: ThreadPoolExecutor | None = None
         if self.embedded:
+            if self.url.database:
+                moved.check(Path(self.url.database))
+                _private(Path(self.url.database))
             self._engine = _sqlite(self.url, synchronous)
         else:
             self._engine = self._server(hurried=True, pool_size=pool_size, max_overflow=0, pool_recycle=300,
@@ -298,6 +303,15 @@ def _committed(future: asyncio.Future[tuple[Any, Tx]]) -> None:
     """Runs what waits for a transaction's commit, on the loop's thread."""
     if not future.cancelled() and future.exception() is None:
         future.result()[1].committed()
+
+
+def _private(file: Path) -> None:
+    """The file has keys and digests of passwords in it; SQLite's other files take its mode."""
+    if str(file) != ":memory:" and file.parent.is_dir():
+        with contextlib.suppress(OSError):  # who only reads it may not change that
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if file.stat().st_mode & 0o007:
+                file.chmod(file.stat().st_mode & 0o770)
 
 
 def _sqlite(url: sa.URL, synchronous: str) -> Engine:

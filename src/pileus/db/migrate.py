@@ -12,8 +12,18 @@ import sqlalchemy as sa
 from pileus.db.engine import Database
 from pileus.db.migrations import HEAD
 
+MOVING = "moving:"
+"""How a schema's version begins while a cloud's rows are being moved there."""
 _LOCK = 7_453_287  # any number that no one else locks by
 _TABLES = ("pileus.db.locks", "pileus.db.fate", "pileus.work.tables", "pileus.cluster.tables")
+
+
+class HalfMoved(OSError):
+    """A database into which a cloud is being moved."""
+
+
+class TooNew(OSError):
+    """A database that a newer program has written."""
 
 
 def load_tables() -> None:
@@ -26,7 +36,9 @@ def load_tables() -> None:
 
 
 def current(database: Database) -> str | None:
-    """The schema's version; None for an empty database."""
+    """The schema's version; None for an empty database. Waits for a server, and raises Unreachable."""
+    if not database.embedded:
+        database.run_sync(lambda tx: tx.scalar(sa.select(sa.literal(1))), write=False)
     try:
         with database.engine.connect() as conn:
             version: str | None = conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
@@ -41,12 +53,20 @@ def upgrade(database: Database) -> None:
     version = current(database)
     if version == HEAD:
         return
+    if version is not None and version.startswith(MOVING):
+        raise HalfMoved(
+            f"{database.shown} holds a cloud's half-finished move: run `pileus db migrate --to` there again, to its end"
+        )
+    if version is not None and version > HEAD:
+        raise TooNew(
+            f"{database.shown} has schema version {version}; this program knows up to {HEAD}: install the newer one"
+        )
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with database.engine.connect() as conn, _alone(conn, database.dialect):
+    with database.apart() as engine, engine.connect() as conn, _alone(conn, database.dialect):
         if version is None:
             compare_exactly(conn)
         config.attributes["connection"] = conn

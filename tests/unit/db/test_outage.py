@@ -162,4 +162,5 @@ def test_a_file_has_no_outage(tmp_path: Path) -> None:
     assert database.shown == f"sqlite:///{tmp_path / 'test.db'}"
     database.run_sync(lambda tx: _add(tx, 1))
     assert _ids(database) == [1]
+    assert [path.stat().st_mode & 0o077 for path in tmp_path.iterdir()] == [0] * 3  # keys are in it
     database.close()
