@@ -290,6 +290,8 @@ def test_a_guest_that_went_from_a_source_that_fell_silent_is_off_until_it_is_sta
     source = host_of(guests, server_id)
     guests.act(server_id, "os-migrateLive", AUTO, version="2.34")
     migrating(guests, server_id, cloud)
+    hypervisor: Any = nodes.agents[source].hypervisor
+    eventually(guests.client, lambda: server_id in hypervisor._sending)
     silence(cloud, monkeypatch, source)
     late(cloud, server_id, "server.send")  # it goes on there, and what it says at its end is not heard
     guests.settled(server_id, "ACTIVE")
