@@ -8,7 +8,8 @@ The steps are tasks of two nodes, so that each is sent when the one before has e
 
     resize_prep        power_off at the source
     resize_migrating   export_disks at the source
-    resize_finish      build at the destination, from the disks that the source gives out; then end_export at the source
+    resize_finish      build at the destination, from the disks that the source gives out (fetch_disks for a guest that
+                       was off, and stays off); then end_export at the source
     resize_confirming  destroy at the source; one that is down then does it when it is back
     resize_reverting   destroy at the destination, power_on at the source
 
@@ -109,7 +110,8 @@ def exported(end: End) -> None:
     move = migrations.newest(end.tx, end.row.id)
     if not end.error:
         limit = orders.patience(end.cloud, end.row)
-        return _go(end, move.dest, "build", "resize_finish", source=end.done.source, deadline=limit)
+        kind = "build" if end.row.old_vm_state == states.ACTIVE else "fetch_disks"
+        return _go(end, move.dest, kind, "resize_finish", source=end.done.source, deadline=limit)
     migrations.set_status(end.tx, end.row.id, end.now, "error", "migrating", reason=end.error)
     end.write(fault=orders.fault(end.error, end.now))
     end.log()

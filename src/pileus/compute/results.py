@@ -162,6 +162,15 @@ def _arrived(end: End) -> None:
     return _resized(end)
 
 
+def _fetched(end: End) -> None:
+    """A server that was off has come to another node."""
+    if end.error:
+        return moves.turn_back(end)
+    moves.arrived(end)
+    migrations.set_status(end.tx, end.row.id, end.now, "finished", "migrating")
+    return end.settle(vm_state=states.RESIZED, progress=100, old_vm_state=None)
+
+
 def _reverted(end: End) -> None:
     if end.error:
         migrations.set_status(end.tx, end.row.id, end.now, "error", "reverting")
@@ -280,6 +289,7 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.detach_nic": {_ANY: _detached},
     "server.export_disks": {"resize_migrating": moves.exported},
     "server.end_export": {},
+    "server.fetch_disks": {"resize_finish": _fetched},
     "server.layout": {"migrating": live.laid_out},
     "server.take_in": {"migrating": live.ready},
     "server.send": {"migrating": live.sent},
@@ -288,6 +298,14 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
 
 RESULTS = {
     **dict.fromkeys(_BY_KIND, handle),
-    standing.ASK: standing.answered, standing.LOOK: standing.looked, server_migrations.STEER: server_migrations.steered, ha.FENCE: ha.fenced,
+    standing.ASK: standing.answered,
+    standing.LOOK: standing.looked,
+    server_migrations.STEER: server_migrations.steered,
+    ha.FENCE: ha.fenced,
 }
-JOBS = {standing.ASK: standing.job, standing.LOOK: standing.look, server_migrations.STEER: server_migrations.steer, **ha.JOBS}
+JOBS = {
+    standing.ASK: standing.job,
+    standing.LOOK: standing.look,
+    server_migrations.STEER: server_migrations.steer,
+    **ha.JOBS,
+}

@@ -260,8 +260,8 @@ class Hypervisor(Protocol):
 
     async def end_export(self, server_id: str) -> None: ...
     async def fetch_disks(self, spec: ServerSpec, source: MoveSource, progress: Progress | None = None) -> None:
-        """Make the guest's disks here from those that another node gives out. Complete or not at all: `build` after it
-        starts the guest on them."""
+        """Make the guest's disks here from those that another node gives out. Complete or not at all: the guest is this
+        node's then, and off; `build` and `power_on` after it start the guest on them."""
         ...
 
     async def layout(self, server_id: str) -> str:
@@ -471,9 +471,9 @@ class Task(Message, frozen=True, kw_only=True):
 class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
-    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, export_disks, end_export, layout, take_in, send,
-    taken; a build with `source` fetches the disks first. A live move is layout, take_in, send, taken, and destroy
-    where it was. A password is never in a task: see `Agent.answer`."""
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, export_disks, end_export, fetch_disks, layout,
+    take_in, send, taken; a build with `source` fetches the disks first. A live move is layout, take_in, send, taken,
+    and destroy where it was. A password is never in a task: see `Agent.answer`."""
 
     server_id: str
     spec: ServerSpec | None = None

@@ -147,6 +147,14 @@ async def _build(agent: Agent, given: ServerTask) -> ServerDone:
     return await _starting("build")(agent, given)
 
 
+async def _fetch_disks(agent: Agent, given: ServerTask) -> ServerDone:
+    """The guest goes on here without being started: it is off, and stays so."""
+    if given.source is None:
+        raise NodeFault(f"the task does not say where the disks of server {given.server_id} are")
+    await agent.hypervisor.fetch_disks(_spec(given), given.source)
+    return ServerDone(guest=await agent.hypervisor.guest(given.server_id))
+
+
 async def _export_disks(agent: Agent, given: ServerTask) -> ServerDone:
     return ServerDone(source=await agent.hypervisor.export_disks(given.server_id))
 
@@ -192,6 +200,7 @@ _HANDLERS: dict[str, Callable[[Agent, ServerTask], Awaitable[ServerDone]]] = {
     "server.detach_nic": _detach_nic,
     "server.attach_volume": _attach_volume,
     "server.detach_volume": _detach_volume,
+    "server.fetch_disks": _fetch_disks,
     "server.export_disks": _export_disks,
     "server.end_export": _end_export,
     "server.layout": _layout,

@@ -124,15 +124,21 @@ def test_a_migration_that_is_reverted(cloud: Cloud, guests: Servers, nodes: Loca
     remove(guests, server_id)
 
 
-def test_a_server_that_was_off_is_off_after_its_migration(guests: Servers, nodes: LocalNodes) -> None:
+def test_a_server_that_was_off_is_carried_without_being_started(
+    guests: Servers, nodes: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server_id = guests.boot()
     guests.act(server_id, "os-stop")
     guests.settled(server_id, "SHUTOFF")
+    told = spy(monkeypatch, nodes, other(host_of(guests, server_id)))
     guests.act(server_id, "migrate")
     guests.settled(server_id, "VERIFY_RESIZE")
     guests.act(server_id, "confirmResize")
     guests.settled(server_id, "SHUTOFF")
     assert power(guests, nodes, host_of(guests, server_id), server_id) == "shutdown"
+    assert told == ["server.fetch_disks"]
+    guests.act(server_id, "os-start")
+    guests.settled(server_id, "ACTIVE")
     remove(guests, server_id)
 
 
