@@ -29,6 +29,18 @@ class Metrics:
             "pileus_task_seconds", "Time from a task's row to its result, by kind.",
             ("kind",), buckets=(*_BUCKETS, 30.0, 60.0, 300.0), registry=self.registry,
         )
+        self.bus_connected = Gauge(
+            "pileus_bus_connected", "1 while RabbitMQ is connected and takes messages (setting bus), else 0.",
+            registry=self.registry,
+        )
+        self.bus_published = Counter(
+            "pileus_bus_published", "Messages given to RabbitMQ, by kind (wake, question, answer).",
+            ("kind",), registry=self.registry,
+        )
+        self.bus_dropped = Counter(
+            "pileus_bus_dropped", "Messages that could not be given to RabbitMQ, by kind (wake, question, answer).",
+            ("kind",), registry=self.registry,
+        )
         self.nodes_up = Gauge("pileus_nodes_up", "Nodes heard from lately.", registry=self.registry)
 
     def answered(self, service: str, method: str, status: int, seconds: float) -> None:
