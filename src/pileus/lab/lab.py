@@ -161,7 +161,7 @@ class Lab:
         if not there.machine.on:
             there.machine.power_on(self._note(node))
             self._write_hosts(there.machine)
-            self.wire.join(there.machine, there.spec, cut=node in self._record.cut)
+            self.wire.join(there.machine, there.spec, self._record.cut.get(node, ()))
 
     def power_off(self, node: str) -> None:
         """Pull a node's plug. Raises LabError."""
@@ -222,18 +222,20 @@ class Lab:
 
     # ------------------------------------------------------------------------------------- faults
 
-    def cut(self, node: str, legs: tuple[str, ...] = tuple(LEGS)) -> None:
+    def cut(self, node: str, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Cut a node from its networks: nothing that it sends arrives, and it is not told. Raises LabError."""
         self.wire.cut(self.node(node).spec, legs)
         with self._lock:
-            self._record.cut = sorted({*self._record.cut, node})
+            self._record.cut[node] = sorted({*self._record.cut.get(node, ()), *legs})
             self._save()
 
-    def mend(self, node: str, legs: tuple[str, ...] = tuple(LEGS)) -> None:
+    def mend(self, node: str, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Undo `cut`. Raises LabError."""
         self.wire.mend(self.node(node).spec, legs)
         with self._lock:
-            self._record.cut = [name for name in self._record.cut if name != node]
+            left = [leg for leg in self._record.cut.pop(node, ()) if leg not in legs]
+            if left:
+                self._record.cut[node] = left
             self._save()
 
     @property

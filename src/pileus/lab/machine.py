@@ -1,7 +1,7 @@
 """A machine of the lab: namespaces of its own, held by a first process with whose end everything in it ends.
 
 Network, mounts, host name, process ids and shared memory are the machine's own. `/etc`, `/run`, `/var/lib`,
-`/var/log` and `/root` are private; the rest of the file system is the host's. Nothing of it has a name outside: when
+`/var/log` and `/root` are its own; the rest of the file system is the host's. Nothing of it has a name outside: when
 the first process is killed, the kernel ends all others and takes away namespaces, interfaces and mounts.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,10 +22,6 @@ import pileus
 from pileus.lab.faults import LabError
 from pileus.node.hypervisor.qemu.process import ProcessId, alive, identify
 
-PRIVATE = ("etc", "var/log", "var/lib")
-"""Folders that each machine has for itself, kept in its folder; /run and /root are new at each start."""
-
-_SECRETS = {"shadow", "shadow-", "gshadow", "gshadow-", "sudoers", "sudoers.d", "ssh", "pileus", "hosts", "hostname"}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NEWNET = 0x40000000
 _INIT = Path(__file__).with_name("machine.sh")
@@ -50,7 +45,8 @@ class Machine:
         """Start it; `record` is told its first process before anything else is done in it. Raises LabError."""
         if self.on:
             return
-        self._make_files()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
         words = [
             "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation",
             "private", "--", "sh", str(_INIT), self.name, str(self.folder), *_own_places(),
@@ -59,25 +55,25 @@ class Machine:
         outer = subprocess.Popen(
             words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=plain_environment()
         )
-        self._waiting.append(outer)
         assert outer.stdin and outer.stdout and outer.stderr  # noqa: PT018 - all three are pipes
+        self._waiting.append(outer)
         with outer.stdin, outer.stdout, outer.stderr:
             said = outer.stdout.readline().strip()
             first = identify(int(said)) if said.isdigit() else None
-            if first is None:
-                outer.stdin.close()
+            if first is not None:
+                record(first)
+                self.first = first
+                outer.stdin.write("go\n")
+                outer.stdin.flush()
+                said = outer.stdout.readline().strip()
+            if said != "ready":
                 why = outer.stderr.read().strip()
                 raise LabError(f"machine {self.name} did not start: {why}; labs need root and Linux namespaces")
-            record(first)
-            self.first = first
-            outer.stdin.write("go\n")
 
     def power_off(self) -> None:
         """Pull its plug: every process in it is killed at once, its interfaces go, its files stay."""
-        if self.first is None:
-            return
         until = time.monotonic() + 20
-        while alive(self.first):
+        while self.first is not None and alive(self.first):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.first.pid, signal.SIGKILL)
             if time.monotonic() > until:
@@ -86,24 +82,6 @@ class Machine:
         self.first = None
         while self._waiting:
             self._waiting.pop().wait(20)
-
-    def _make_files(self) -> None:
-        if (self.folder / "made").exists():
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for place in PRIVATE:
-            (self.folder / place).mkdir(parents=True)
-            (self.folder / place).chmod(0o755)
-        etc = self.folder / "etc"
-        names = [f"/etc/{name}" for name in sorted(os.listdir("/etc")) if name not in _SECRETS]
-        subprocess.run(["cp", "-a", "--", *names, str(etc)], check=True)
-        shutil.rmtree(etc / "ssl" / "private", ignore_errors=True)
-        (etc / "hostname").write_text(f"{self.name}\n")
-        (etc / "resolv.conf").unlink(missing_ok=True)
-        (etc / "resolv.conf").write_text("# no name server: the lab is closed\n")
-        for shadow in ("shadow", "gshadow"):
-            (etc / shadow).touch(mode=0o600)
-        (self.folder / "made").touch()
 
     # -------------------------------------------------------------------------------------- in it
 

@@ -32,7 +32,7 @@ class Record(msgspec.Struct, kw_only=True):
     secrets: dict[str, str] = {}
     machines: dict[str, ProcessId] = {}  # each machine's first process
     parts: dict[str, dict[str, ProcessId]] = {}  # machine → part → its process
-    cut: list[str] = []
+    cut: dict[str, list[str]] = {}  # node → the networks that it is cut from
     ready: bool = False
 
 

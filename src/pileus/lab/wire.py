@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Sequence
 
 from pileus.lab.faults import LabError
 from pileus.lab.layouts import UNDERLAY, Spec
@@ -39,12 +40,12 @@ class Wire:
         )
         self._machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
 
-    def join(self, machine: Machine, spec: Spec, cut: bool = False) -> None:
-        """Plug a node in: `eth0` to the underlay, and a network node's bridge `br-ex` to the outside."""
-        self._cable(machine, "underlay", "eth0", cut)
+    def join(self, machine: Machine, spec: Spec, cut: Sequence[str] = ()) -> None:
+        """Plug a node in: `eth0` to the underlay, a network node's `br-ex` to the outside, but for where it is cut."""
+        self._cable(machine, "underlay", "eth0", cut="underlay" in cut)
         lines = [f"addr add {spec.address}/24 dev eth0"]
         if spec.outside:
-            self._cable(machine, "outside", "eth1", cut)
+            self._cable(machine, "outside", "eth1", cut="outside" in cut)
             lines += ["link add br-ex type bridge forward_delay 0 stp_state 0", "link set eth1 master br-ex",
                       "link set br-ex up"]
         machine.devices(*lines)
@@ -62,16 +63,16 @@ class Wire:
             f"addr add {client}/{_STREET.prefixlen} dev eth1", "link set eth1 up", f"route add default via {gateway}",
         )
 
-    def cut(self, spec: Spec, legs: tuple[str, ...] = tuple(LEGS)) -> None:
+    def cut(self, spec: Spec, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Lose everything that a node sends and is sent. Its own interfaces stay up, as behind a broken switch."""
         self._machine.devices(*(f"link set {LEGS[leg]}{spec.name} nomaster" for leg in self._legs(spec, legs)))
 
-    def mend(self, spec: Spec, legs: tuple[str, ...] = tuple(LEGS)) -> None:
+    def mend(self, spec: Spec, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Undo `cut`."""
         self._machine.devices(*(f"link set {LEGS[leg]}{spec.name} master {leg}" for leg in self._legs(spec, legs)))
 
     @staticmethod
-    def _legs(spec: Spec, legs: tuple[str, ...]) -> list[str]:
+    def _legs(spec: Spec, legs: Sequence[str]) -> list[str]:
         if unknown := set(legs) - set(LEGS):
             raise LabError(f"there is no network '{unknown.pop()}' to cut; there are {', '.join(LEGS)}")
         return [leg for leg in legs if leg == "underlay" or spec.outside]
