@@ -40,6 +40,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[Disk, ...]
     nics: tuple[Nic, ...]
     listeners: Listeners
+    cpu: str = ""  # QEMU's name of the processor; empty: the host's under KVM, else all that TCG can
     incoming: bool = False
 
 
@@ -109,7 +110,9 @@ def _refuse_unknown(properties: Mapping[str, str]) -> None:
 
 
 def _cpu(machine: Machine) -> list[str]:
-    model = "host" if machine.accel == "kvm" else "max"
+    model = machine.cpu or ("host" if machine.accel == "kvm" else "max")
+    if machine.accel == "kvm" and model != "host":
+        model += ",enforce"  # what a guest was told once it must find on every node
     return ["-cpu", model, "-smp", _topology(machine.spec)]
 
 

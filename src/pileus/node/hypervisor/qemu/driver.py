@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from pileus.node.contract import (
     GuestGone,
     GuestState,
     HypervisorFacts,
-    ImageStore,
     NicSpec,
     NodeFault,
     Progress,
     ServerSpec,
-    TapSource,
     VolumeSpec,
 )
 from pileus.node.hypervisor import uptime
@@ -29,6 +26,7 @@ from pileus.node.hypervisor.qemu import (
     console,
     diagnostics,
     disks,
+    exports,
     facts,
     guestagent,
     nics,
@@ -39,20 +37,14 @@ from pileus.node.hypervisor.qemu import (
     volumes,
 )
 from pileus.node.hypervisor.qemu.commandline import wants_agent
-from pileus.node.hypervisor.qemu.files import to_its_end
 from pileus.node.hypervisor.qemu.guest import Guest
-from pileus.node.hypervisor.qemu.host import Host
-from pileus.node.hypervisor.qemu.settings import QemuSettings
+from pileus.node.hypervisor.qemu.moves import Moves
 
 
-class Qemu:
+class Qemu(Moves):
     """Implements `pileus.node.contract.Hypervisor` with QEMU on this host."""
 
     name = "qemu"
-
-    def __init__(self, settings: QemuSettings, images: ImageStore, taps: TapSource) -> None:
-        self._host = Host(settings, images, taps)
-        self._guests: dict[str, Guest] = {}
 
     # ------------------------------------------------------------------------------------- the node
 
@@ -73,7 +65,8 @@ class Qemu:
 
     async def facts(self) -> HypervisorFacts:
         host = self._host
-        return await asyncio.to_thread(facts.gather, host.version, host.accel, host.settings.state_dir)
+        address = host.settings.address
+        return await asyncio.to_thread(facts.gather, host.version, host.accel, host.settings.state_dir, address)
 
     async def uptime(self) -> str:
         return await asyncio.to_thread(uptime.of_host)
@@ -89,20 +82,6 @@ class Qemu:
         """The sha512 of every image on which a guest's disk stands, for the image cache's cleaning."""
         images = [image for g in self._guests.values() for image in (g.spec.image, g.spec.rescue_image)]
         return {image.sha512 for image in images if image is not None}
-
-    def _find(self, server_id: str) -> Guest:
-        try:
-            return self._guests[server_id]
-        except KeyError:
-            raise GuestGone(f"server {server_id} is not on this node") from None
-
-    @contextlib.asynccontextmanager
-    async def _locked(self, server_id: str) -> AsyncIterator[Guest]:
-        guest = self._find(server_id)
-        async with guest.lock:
-            if self._guests.get(server_id) is not guest:
-                raise GuestGone(f"server {server_id} was removed from this node")
-            yield guest
 
     async def _keep_consoles_small(self) -> None:
         settings = self._host.settings
@@ -123,7 +102,9 @@ class Qemu:
             if guest.running:
                 return guest.state()
             try:
-                await to_its_end(guest.files.make, self._host.who)
+                guest.must_belong_here()
+                guest.keep_disks_apart()
+                await guest.make_folders()
                 guest.spec, guest.record.phase = spec, "building"
                 await guest.save(spec=True)
                 report("image", 0, 1)
@@ -142,6 +123,7 @@ class Qemu:
             guest.spec = spec
             bases = await guest.bases()
             await guest.end("shutdown", at_once=True, keep_taps=True)
+            await exports.end(guest.files, guest.record)
             await asyncio.to_thread(disks.discard, guest.files)
             await guest.start(bases)
             if progress is not None:
@@ -158,12 +140,6 @@ class Qemu:
                 await self._remove(guest)
         except GuestGone:
             return
-
-    async def _remove(self, guest: Guest) -> None:
-        if guest.files.record.exists():
-            await guest.end("shutdown", at_once=True)
-        await asyncio.to_thread(guest.files.remove)
-        self._guests.pop(guest.spec.id, None)
 
     # ----------------------------------------------------------------------------------------- power
 
@@ -272,6 +248,7 @@ class Qemu:
             before, guest.spec = guest.spec, spec
             try:
                 bases = await guest.bases()
+                await exports.end(guest.files, guest.record)
                 await asyncio.to_thread(disks.grow, spec, guest.files, bases, self._host.tool)
             except BaseException:
                 guest.spec = before
@@ -315,11 +292,10 @@ class Qemu:
         device = disks.volume_device(volume.volume_id)
         async with self._locked(spec.id) as guest:
             if guest.running and not await unplug.plugged(guest.qmp(), device):
-                if disks.bus(guest.spec) == "scsi":
-                    await volumes.plug(guest.qmp(), volume, None)
-                else:
-                    async with guest.taking_slot(device) as slot:
-                        await volumes.plug(guest.qmp(), volume, slot)
+                scsi = disks.bus(guest.spec) == "scsi"
+                async with guest.taking_slot(device, scsi=scsi) as slot:
+                    place = {"slot": None, "scsi_id": slot} if scsi else {"slot": slot}
+                    await volumes.plug(guest.qmp(), volume, **place)
             others = [known for known in guest.spec.volumes if known.volume_id != volume.volume_id]
             await guest.change(volumes=(*others, volume))
 
@@ -328,6 +304,7 @@ class Qemu:
             if guest.running:
                 await volumes.remove(guest.qmp(), volume_id, self._host.settings.unplug_timeout)
             guest.record.slots.pop(disks.volume_device(volume_id), None)
+            guest.record.scsi.pop(disks.volume_device(volume_id), None)
             await guest.change(volumes=tuple(v for v in guest.spec.volumes if v.volume_id != volume_id))
 
     # ---------------------------------------------------------------------------------------- consoles

@@ -72,7 +72,7 @@ def disk_gib(directory: Path) -> int:
     return found.f_frsize * found.f_blocks >> 30
 
 
-def _cpuinfo(name: str) -> str:
+def cpuinfo(name: str) -> str:
     found = re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found.group(1) if found else ""
 
@@ -87,10 +87,10 @@ def host_ip() -> str:
         return str(probe.getsockname()[0])
 
 
-def gather(hypervisor_version: int, accelerator: str, directory: Path) -> HypervisorFacts:
-    """Everything that a node reports of itself. Blocks."""
+def gather(hypervisor_version: int, accelerator: str, directory: Path, address: str = "") -> HypervisorFacts:
+    """Everything that a node reports of itself, one with its `address` among the nodes. Blocks."""
     # Under TCG a guest does not have the host's processor: nothing is said of what it has.
-    features = tuple(_cpuinfo("flags").split()) if accelerator == "kvm" else ()
+    features = tuple(cpuinfo("flags").split()) if accelerator == "kvm" else ()
     return HypervisorFacts(
         hypervisor_type="QEMU",
         hypervisor_version=hypervisor_version,
@@ -100,8 +100,9 @@ def gather(hypervisor_version: int, accelerator: str, directory: Path) -> Hyperv
         vcpus=len(os.sched_getaffinity(0)),
         memory_mib=memory_mib(),
         disk_gib=disk_gib(directory),
-        cpu_model=_cpuinfo("model name"),
+        cpu_model=cpuinfo("model name"),
         cpu_features=features,
         traits=TRAITS,
-        host_ip=host_ip(),
+        host_ip=address or host_ip(),
+        moves=address != "",
     )

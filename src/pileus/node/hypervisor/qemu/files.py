@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -11,22 +12,40 @@ from typing import TypeVar
 
 import msgspec
 
-from pileus.node.contract import NodeFault, ServerSpec
+from pileus.node.contract import MoveTarget, NodeFault, ServerSpec
 from pileus.node.hypervisor.qemu.process import ProcessId
 from pileus.node.hypervisor.qemu.settings import Account
 
 T = TypeVar("T")
 
 
+class Export(msgspec.Struct, frozen=True):
+    """A process that gives out the disks of a guest that is off."""
+
+    process: ProcessId
+    port: int
+    disks: tuple[str, ...]
+
+
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What must be known of a guest after a restart of the agent, beside its specification."""
 
     power: str = "shutdown"  # running, shutdown, suspended, crashed; pause is asked of QEMU
-    phase: str = ""  # "building", "suspending" or "resuming" while that is under way
+    phase: str = ""
+    """What is under way: building, suspending, resuming, ending:<power>; sending to another node; taking in from one,
+    and incoming once its QEMU waits. moved: it runs on another node now, and what is left here is to be removed."""
     process: ProcessId | None = None
     machine: str = ""  # the versioned machine type: saved memory fits no other
     ports: int = 0  # PCIe root ports
     slots: dict[str, int] = {}  # port number by device id
+    scsi: dict[str, int] = {}  # SCSI id by device id
+    cpu: str = ""  # the processor it sees, as QEMU calls it
+    storage: str = ""  # the folder of its disks in `disks_dir`; empty: with its other files
+    lent: bool = False  # its disks belong to another node: never to be removed from here
+    export: Export | None = None
+    fetched: str = ""  # hash of the secret of the move that brought its disks
+    target: MoveTarget | None = None  # sending: where to; incoming: how it comes
+    resumes: str = ""  # "running" or "paused": what it is to be once a move has ended, either way
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -68,11 +87,9 @@ class GuestFiles:
         self.directory = directory
         self.spec = directory / "spec.json"
         self.record = directory / "guest.json"
-        self.root = directory / "disk"
-        self.ephemeral = directory / "disk.eph0"
-        self.swap = directory / "disk.swap"
-        self.config = directory / "disk.config"
-        self.rescue = directory / "disk.rescue"
+        self.put_disks(directory)
+        self.moving = directory / "move"
+        self.exporting = directory / "export"
         self.memory = directory / "memory"
         self.log = directory / "qemu.log"
         self.console = directory / "console.log"
@@ -81,9 +98,19 @@ class GuestFiles:
         self.agent = directory / "agent.sock"
         self.vnc = directory / "run" / "vnc.sock"
 
+    def put_disks(self, folder: Path) -> None:
+        """Say where the disks are."""
+        self.disks = folder
+        self.root = folder / "disk"
+        self.ephemeral = folder / "disk.eph0"
+        self.swap = folder / "disk.swap"
+        self.config = folder / "disk.config"
+        self.rescue = folder / "disk.rescue"
+
     def make(self, who: Account) -> None:
         """Make the directories if they are missing. Blocks."""
         self.directory.mkdir(mode=0o711, exist_ok=True)
+        self.disks.mkdir(mode=0o711, exist_ok=True)
         run = self.directory / "run"
         run.mkdir(mode=0o700, exist_ok=True)
         own(run, who)
@@ -91,9 +118,11 @@ class GuestFiles:
         if length > 107:
             raise NodeFault(f"the path of a guest's socket has {length} characters, 107 are possible: {self.vnc}")
 
-    def remove(self) -> None:
+    def remove(self, *, disks: bool = True) -> None:
         """Remove everything; the specification first, so that what a crash leaves is known as rubbish. Blocks."""
         self.spec.unlink(missing_ok=True)
+        if disks and self.disks != self.directory:
+            shutil.rmtree(self.disks, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
             shutil.rmtree(self.directory)
@@ -126,12 +155,11 @@ class GuestFiles:
     def disk_bytes(self) -> int:
         """What the guest's files take on the disk. Blocks."""
         total = 0
-        try:
-            for entry in os.scandir(self.directory):
-                if entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except FileNotFoundError:
-            return 0
+        for folder in {self.directory, self.disks}:
+            with contextlib.suppress(FileNotFoundError):
+                for entry in os.scandir(folder):
+                    if entry.is_file(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
         return total
 
 

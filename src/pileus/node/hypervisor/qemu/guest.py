@@ -13,17 +13,20 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from pileus.node.contract import GuestState, NicSpec, NodeFault, ServerSpec, VolumeSpec
-from pileus.node.hypervisor.qemu import disks, nics, process, saving, snapshots, volumes
+from pileus.node.hypervisor.qemu import disks, exports, nics, process, psk, saving, snapshots, volumes
 from pileus.node.hypervisor.qemu.commandline import Machine, build, wants_agent
 from pileus.node.hypervisor.qemu.disks import Bases, volume_device
-from pileus.node.hypervisor.qemu.files import GuestFiles, to_its_end
+from pileus.node.hypervisor.qemu.files import GuestFiles, Record, to_its_end
 from pileus.node.hypervisor.qemu.host import Host
+from pileus.node.hypervisor.qemu.layout import default_cpu
 from pileus.node.hypervisor.qemu.listeners import listening
 from pileus.node.hypervisor.qemu.monitor import Event, Monitor, MonitorGone
 from pileus.node.hypervisor.qemu.nics import Nic
 from pileus.node.hypervisor.qemu.process import ProcessId
 
 QUIT_TIMEOUT = 15.0
+REMAINS = {"moved": "moved", "incoming": "taking", "taking": "taking"}
+"""What there is of a guest without its QEMU, by the phase it was in, that is not to be started here."""
 ASK_AGAIN = 10.0
 """Seconds after which a guest is asked again to shut down: one that is booting misses the first request."""
 
@@ -36,9 +39,13 @@ class Guest:
         self.spec = spec
         self.files = GuestFiles(host.instances / spec.id)
         self.record = self.files.read_record()
+        if self.record.storage:
+            self.files.put_disks(host.storage(self.record.storage))
         self.monitor: Monitor | None = None
         self.paused = False
         self.lock = asyncio.Lock()
+        self.abort = False  # a move that goes on is to end
+        self.word: asyncio.Server | None = None
         self._asked_to_end = False
 
     # ------------------------------------------------------------------------------------------ looking
@@ -78,6 +85,11 @@ class Guest:
             raise MonitorGone(f"the QEMU of server {self.spec.id} does not answer; try again, or reboot it hard")
         return self.monitor
 
+    def forget(self) -> None:
+        """Be as a guest of which nothing is known yet."""
+        self.record = Record()
+        self.files = GuestFiles(self.files.directory)
+
     # ---------------------------------------------------------------------------------------- beginning
 
     async def save(self, *, spec: bool = False) -> None:
@@ -102,19 +114,44 @@ class Guest:
             rescue=await images.path(spec.rescue_image) if spec.rescue_image else None,
         )
 
+    def keep_disks_apart(self) -> None:
+        """Choose the folder of its disks, if the node keeps them elsewhere. A single one that is there already is what
+        another node has left, whose guests come back here: it is not removed if that does not come off."""
+        if self.host.settings.disks_dir is None or self.record.storage:
+            return
+        found = [folder.name for folder in self.host.settings.disks_dir.glob(f"{self.spec.id}.*")]
+        self.record.lent = len(found) == 1
+        self.use_storage(found[0] if len(found) == 1 else self.host.new_storage(self.spec.id))
+
+    def use_storage(self, folder: str) -> None:
+        """Have its disks in a folder of that name."""
+        self.record.storage = folder
+        self.files.put_disks(self.host.storage(folder))
+
+    async def make_folders(self) -> None:
+        """Make the folders that are missing, and record first what has to be removed with them."""
+        self.files.directory.mkdir(mode=0o711, exist_ok=True)
+        await self.save()
+        await to_its_end(self.files.make, self.host.who)
+
+    def must_belong_here(self) -> None:
+        """Raises NodeFault for what a move has left, or has not yet brought."""
+        if self.record.phase in REMAINS:
+            raise NodeFault(f"server {self.spec.id} is not this node's: remove first what its move has left here")
+
     async def start(self, bases: Bases, *, incoming: bool = False) -> None:
         """Start QEMU and let the guest go, from its saved memory if `incoming`. Raises NodeFault.
 
         The guest executes nothing before everything about its process is recorded."""
+        self.must_belong_here()
+        await exports.end(self.files, self.record)
         await asyncio.to_thread(disks.prepare, self.spec, self.files, bases, self.host.tool)
         if not incoming:
             await asyncio.to_thread(self.files.forget_memory)
             self._assign()
-        monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
-        try:
-            self.record.process = await self._launch(bases, incoming)
-            await monitor.connect(self.files.qmp, self.host.settings.start_timeout)
+        async with self.beginning(bases, incoming) as monitor:
             await self._complete(monitor, incoming)
+            self.record.lent = False
             self.record.power = "running"
             self.record.phase = "resuming" if incoming else ""
             self.monitor, self.paused, self._asked_to_end = monitor, False, False
@@ -125,6 +162,15 @@ class Guest:
             await monitor.execute("cont")
             if incoming:
                 await self._settle()
+
+    @contextlib.asynccontextmanager
+    async def beginning(self, bases: Bases, incoming: bool) -> AsyncIterator[Monitor]:
+        """A QEMU that has started, its guest not: what goes wrong meanwhile ends it again. Raises NodeFault."""
+        monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
+        try:
+            self.record.process = await self._launch(bases, incoming)
+            await monitor.connect(self.files.qmp, self.host.settings.start_timeout)
+            yield monitor
         except BaseException as error:
             await asyncio.shield(self._undo_start(monitor, incoming))
             if isinstance(error, MonitorGone):
@@ -141,6 +187,7 @@ class Guest:
                     files=self.files,
                     accel=self.host.accel,
                     machine=self.record.machine,
+                    cpu=self.record.cpu,
                     ports=self.record.ports,
                     disks=tuple(disks.local_disks(spec, self.files, bases)),
                     nics=tuple(
@@ -164,24 +211,35 @@ class Guest:
     def _assign(self) -> None:
         """Give each NIC and volume its port; some stay free for hot plug."""
         wanted = [nics.device_id(nic.port_id) for nic in self.spec.nics]
-        if disks.bus(self.spec) != "scsi":
-            wanted += [volume_device(volume.volume_id) for volume in volumes.in_order(self.spec)]
+        found = [volume_device(volume.volume_id) for volume in volumes.in_order(self.spec)]
+        self.record.scsi = {}
+        if disks.bus(self.spec) == "scsi":
+            self.record.scsi = {device: volumes.FIRST_SCSI + number for number, device in enumerate(found)}
+        else:
+            wanted += found
         self.record.machine = self.host.machine
+        self.record.cpu = self.host.settings.cpu_model or default_cpu(self.host.accel)
         self.record.slots = {device: number for number, device in enumerate(wanted)}
         self.record.ports = len(wanted) + self.host.settings.spare_ports
 
     @contextlib.asynccontextmanager
-    async def taking_slot(self, device: str) -> AsyncIterator[int]:
-        """A port for a device that is plugged in meanwhile, recorded first and given back if that fails.
-
-        Raises NodeFault if there is none."""
-        slot = self.record.slots.setdefault(device, self._free_slot(device))
+    async def taking_slot(self, device: str, *, scsi: bool = False) -> AsyncIterator[int]:
+        """A port, or an id on the SCSI controller, for a device that is plugged in meanwhile, recorded first and given
+        back if that fails. Raises NodeFault if there is none."""
+        taken = self.record.scsi if scsi else self.record.slots
+        slot = taken.setdefault(device, self._free_scsi() if scsi else self._free_slot(device))
         await self.save()
         try:
             yield slot
         except BaseException:
-            self.record.slots.pop(device, None)
+            taken.pop(device, None)
             raise
+
+    def _free_scsi(self) -> int:
+        for number in range(volumes.FIRST_SCSI, volumes.LAST_SCSI + 1):
+            if number not in self.record.scsi.values():
+                return number
+        raise NodeFault(f"the SCSI controller of server {self.spec.id} has no room for more volumes")
 
     def _free_slot(self, device: str) -> int:
         used = {slot for name, slot in self.record.slots.items() if name != device}
@@ -194,14 +252,21 @@ class Guest:
         """The port of a volume; None if it is on the SCSI controller."""
         return self.record.slots.get(volume_device(volume_id))
 
-    async def _complete(self, monitor: Monitor, incoming: bool) -> None:
+    async def plug_volumes(self, monitor: Monitor) -> bool:
+        """Give it its volumes; whether it may boot from one."""
         # With an image, index 0 is the root disk.
         least = 1 if self.spec.image else 0
         bootable = False
         for volume in volumes.in_order(self.spec):
             boots = volume.boot_index is not None and volume.boot_index >= least
             bootable = bootable or boots
-            await volumes.plug(monitor, volume, self.volume_slot(volume.volume_id), bootable=boots)
+            scsi = self.record.scsi.get(volume_device(volume.volume_id))
+            slot = self.volume_slot(volume.volume_id)
+            await volumes.plug(monitor, volume, slot, scsi_id=scsi, bootable=boots)
+        return bootable
+
+    async def _complete(self, monitor: Monitor, incoming: bool) -> None:
+        bootable = await self.plug_volumes(monitor)
         if incoming:
             await saving.load(monitor, self.files.memory)
         elif bootable:
@@ -251,7 +316,9 @@ class Guest:
         """End QEMU, by its own orderly way unless `at_once`, and record the state that remains."""
         monitor, running = self.monitor, self.record.process
         self.monitor, self.paused = None, False
-        if running is not None:  # whoever finds it without a process knows that it was meant
+        self.hear_no_more()
+        after = REMAINS.get(self.record.phase, "")
+        if running is not None and not after:  # whoever finds it without a process knows that it was meant
             self.record.phase = f"ending:{power}"
             await self.save()
         if monitor is not None:
@@ -267,10 +334,20 @@ class Guest:
                     raise NodeFault(
                         f"process {running.pid} of server {self.spec.id} cannot be ended: is its disk stuck?"
                     )
-        self.record.process, self.record.power, self.record.phase = None, power, ""
+        self.record.process, self.record.power, self.record.resumes = None, power, ""
+        self.record.phase = after
+        if after != "moved":
+            self.record.target = None
         await self.save()
+        await asyncio.to_thread(psk.remove, self.files.moving)
         if not keep_taps:
             await self.close_taps()
+
+    def hear_no_more(self) -> None:
+        """Wait no longer to be told that the guest has left its old node."""
+        if self.word is not None:
+            self.word.close()
+            self.word = None
 
     async def close_taps(self) -> None:
         for nic in self.spec.nics:
@@ -312,8 +389,11 @@ class Guest:
                 return
             self.monitor = None
             gone = await process.ended(self.record.process, 5.0)
+            away = self.record.phase in ("incoming", "moved")
             if gone:
-                await self.end("shutdown" if self._asked_to_end else "crashed")
+                await self.end("shutdown" if self._asked_to_end or away else "crashed")
+        if away:
+            return
         if gone:
             await self.host.tell(self.spec.id, self.record.power)
         else:
@@ -328,6 +408,8 @@ class Guest:
                 if self.monitor is not None or running is None:
                     return
                 power = await self.adopt(running)
+            if self.monitor is not None and self.host.on_adopted is not None:
+                await self.host.on_adopted(self.spec.id)
             if power is not None:
                 await self.host.tell(self.spec.id, power)
                 return
@@ -371,6 +453,12 @@ class Guest:
         if record.phase.startswith("ending:"):
             await self.end(record.phase.removeprefix("ending:"))
             return None
+        if record.phase in ("incoming", "sending", "moved"):
+            self.paused = status != "running" if record.phase == "incoming" else record.resumes == "paused"
+            return None  # who adopts all goes on with the move
+        if record.resumes == "running" and status == "paused":
+            await monitor.execute("cont")  # it had arrived, and was let go but for this
+            status, record.resumes = "running", ""
         if status in ("prelaunch", "inmigrate") or (status == "paused" and record.power == "suspended"):
             # A start that was cut off before the guest's first instruction: as if it had not been.
             await self.end("suspended" if self.files.memory.exists() else "shutdown", at_once=True)

@@ -6,8 +6,9 @@ import asyncio
 import fcntl
 import logging
 import os
+import secrets
 import subprocess
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,24 @@ class Host:
         self.machine = "q35"
         self.version = 0
         self.on_event: GuestEvent | None = None
+        self.on_adopted: Callable[[str], Awaitable[None]] | None = None
         self._lock: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def instances(self) -> Path:
         return self.settings.state_dir / "instances"
+
+    def storage(self, folder: str) -> Path:
+        """Where the disks of a folder of that name are. Raises NodeFault if the node does not say where."""
+        if self.settings.disks_dir is None:
+            raise NodeFault(f"the disks in {folder} were made in a disks_dir, which is not set any more: set it again")
+        return self.settings.disks_dir / folder
+
+    @staticmethod
+    def new_storage(server_id: str) -> str:
+        """A name for a folder of disks that no node has used for this server."""
+        return f"{server_id}.{secrets.token_hex(4)}"
 
     async def prepare(self) -> None:
         """Find out whether and how guests can run here. Raises NodeFault with what is missing."""
@@ -51,15 +64,14 @@ class Host:
         self.version = facts.version(self.settings.emulator)
         self.machine = facts.machine(self.settings.emulator)
         self.settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.instances.mkdir(mode=0o711, exist_ok=True)
-        reached = subprocess.run(
-            ["test", "-x", str(self.instances)], check=False, cwd="/", **identity_options(self.who)
-        )
-        if reached.returncode:
-            raise NodeFault(
-                f"QEMU's account '{self.settings.user}' cannot reach {self.instances}:"
-                " every directory above needs the mode x for others"
-            )
+        for folder in filter(None, (self.instances, self.settings.disks_dir)):
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            reached = subprocess.run(["test", "-x", str(folder)], check=False, cwd="/", **identity_options(self.who))
+            if reached.returncode:
+                raise NodeFault(
+                    f"QEMU's account '{self.settings.user}' cannot reach {folder}:"
+                    " every directory above needs the mode x for others"
+                )
         self._claim()
         self.accel = choose(self.settings, self.who)
 

@@ -36,6 +36,15 @@ class ImageTool:
             backing = ("-b", str(base), "-F", base_format)
             self._run("create", "-q", "-f", "qcow2", *backing, str(fresh), str(size))
 
+    def create_empty(self, path: Path, size: int) -> None:
+        """An empty raw disk of `size` bytes."""
+        with Fresh(path, self.who) as fresh:
+            os.truncate(fresh, size)
+
+    def stand_on(self, path: Path, base: Path, base_format: str) -> None:
+        """Let a qcow2 stand on another file of the same content as the one it stood on."""
+        self._run("rebase", "-q", "-u", "-f", "qcow2", "-b", str(base), "-F", base_format, str(path))
+
     def create_in(self, target: int, size: int) -> None:
         """An empty qcow2 of `size` bytes, through a descriptor that is open for writing."""
         self._run("create", "-q", "-f", "qcow2", f"/dev/fd/{target}", str(size), fds=(target,))

@@ -56,8 +56,11 @@ async def _migrate(monitor: Monitor, command: str) -> None:
     def finished(name: str, data: Event) -> bool:
         return name == "MIGRATION" and data["status"] in ("completed", "failed", "cancelled")
 
-    capability = {"capability": "events", "state": True}
-    await monitor.execute("migrate-set-capabilities", capabilities=[capability])
+    # What a move between nodes has left, if it was cut off.
+    wanted = {"events": True, "pause-before-switchover": False, "return-path": False, "late-block-activate": False}
+    capabilities = [{"capability": name, "state": state} for name, state in wanted.items()]
+    await monitor.execute("migrate-set-capabilities", capabilities=capabilities)
+    await monitor.execute("migrate-set-parameters", tls_creds="")
     async with monitor.expect(finished) as end:
         await monitor.execute(command, uri="fd:memory")
         done = -1

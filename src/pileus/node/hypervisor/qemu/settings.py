@@ -22,6 +22,17 @@ class QemuSettings(msgspec.Struct, frozen=True, kw_only=True):
     """auto: KVM if a probe guest really runs under it, else TCG. kvm: insist. tcg: never KVM."""
     emulator: str = "qemu-system-x86_64"
     image_tool: str = "qemu-img"
+    storage_daemon: str = "qemu-storage-daemon"
+    address: str = ""
+    """The node's own address among the nodes, v4 or v6, on which guests come in from others. Empty: none do."""
+    move_ports: tuple[int, int] = (49152, 49215)
+    """First and last TCP port for guests that come in and disks that are given out."""
+    disks_dir: Path | None = None
+    """Where the guests' disks are, if not with their other files: a folder on storage that several nodes share, so
+    that a guest moves without its disks. Every parent must let the QEMU account pass (mode x)."""
+    cpu_model: str = ""
+    """QEMU's name of the processor that guests see ("Skylake-Server-v1"). Empty: the host's own under KVM, with which
+    a running guest moves only between hosts of the very same processor."""
     tb_size_mib: int = 32
     """TCG's cache of translated code, for each guest."""
     spare_ports: int = 8

@@ -10,15 +10,20 @@ from pileus.node.hypervisor.qemu.disks import volume_blockdev, volume_device, vo
 from pileus.node.hypervisor.qemu.monitor import Monitor, QmpError
 from pileus.node.hypervisor.qemu.unplug import unplug
 
+FIRST_SCSI, LAST_SCSI = 16, 255  # ids on the SCSI controller, of which local disks have the first
 VIRTIO_SERIAL = 20  # bytes that virtio-blk has for it
 
 
-def device(volume: VolumeSpec, slot: int | None, *, bootable: bool) -> dict[str, Any]:
+def device(
+    volume: VolumeSpec, slot: int | None, *, bootable: bool, scsi_id: int | None = None
+) -> dict[str, Any]:
     """A volume's disk as device_add takes it; no slot: on the SCSI controller."""
     serial = volume.serial or volume.volume_id
     found: dict[str, Any] = {"id": volume_device(volume.volume_id), "drive": volume_node(volume.volume_id)}
     if slot is None:
         found |= {"driver": "scsi-hd", "bus": "scsi0.0", "serial": serial}
+        if scsi_id is not None:
+            found["scsi-id"] = scsi_id
     else:
         found |= {"driver": "virtio-blk-pci", "bus": f"port{slot}", "serial": serial[:VIRTIO_SERIAL]}
     if bootable and volume.boot_index is not None and volume.boot_index >= 0:
@@ -32,7 +37,9 @@ def in_order(spec: ServerSpec) -> list[VolumeSpec]:
     return sorted(spec.volumes, key=lambda volume: (volume.boot_index is None, volume.boot_index or 0))
 
 
-async def plug(monitor: Monitor, volume: VolumeSpec, slot: int | None, *, bootable: bool = False) -> None:
+async def plug(
+    monitor: Monitor, volume: VolumeSpec, slot: int | None, *, bootable: bool = False, scsi_id: int | None = None
+) -> None:
     """Give a guest a volume. Raises NodeFault; then nothing of it is left in QEMU."""
     # An attach or detach that was cut off may have left the node.
     await close(monitor, volume.volume_id)
@@ -41,7 +48,7 @@ async def plug(monitor: Monitor, volume: VolumeSpec, slot: int | None, *, bootab
     except QmpError as error:
         raise NodeFault(f"volume {volume.volume_id} could not be opened: {error.reason}") from None
     try:
-        await monitor.execute("device_add", **device(volume, slot, bootable=bootable))
+        await monitor.execute("device_add", **device(volume, slot, bootable=bootable, scsi_id=scsi_id))
     except NodeFault:
         await close(monitor, volume.volume_id)
         raise
