@@ -201,8 +201,10 @@ def _own_places() -> list[str]:
 
 
 def plain_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What programs in a machine know of the one who starts them: nothing."""
-    return {"PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": os.environ.get("TERM", "dumb"), **(more or {})}
+    """What programs in a machine know of the one who starts them: nothing but where Pileus itself is."""
+    known = {"PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
+    kept = {name: os.environ[name] for name in ("TERM", "PYTHONPATH") if name in os.environ}
+    return {**known, **kept, **(more or {})}
 
 
 def _children(parent: int) -> list[int]:
