@@ -59,6 +59,9 @@ def tasks(tx: Tx) -> Iterator[Finding]:
 def states(tx: Tx) -> Iterator[Finding]:
     """Each server is on a node unless it needs none, and what goes on with it has a task."""
     busy = {row.resource for row in open_tasks(tx)}
+    # While a live migration is cut off, it is its nodes that are asked (compute.standing).
+    asked = sa.select(compute.migration.c.uuid, compute.migration.c.server_id)
+    busy |= {f"server:{row.server_id}" for row in tx.all(asked) if f"migration:{row.uuid}" in busy}
     for row in servers(tx):
         if row.host is None and row.vm_state not in _HOSTLESS:
             yield Finding("servers", f"server {row.id}", f"is {row.vm_state} on no node")
@@ -93,11 +96,16 @@ def allocations(tx: Tx) -> Iterator[Finding]:
 
 
 def kept_at_sources(tx: Tx) -> set[tuple[str, str]]:
-    """Server and node of every guest that its former node keeps, off, until a move is confirmed."""
-    kept = sa.select(compute.migration.c.server_id, compute.migration.c.source).where(
-        compute.migration.c.status.in_(("finished", "confirming", "reverting", "post-migrating"))
+    """Server and node of every guest that its former node keeps, off, until a move is confirmed, or that another node
+    is still to remove."""
+    columns = compute.migration.c
+    kept = sa.select(columns.server_id, columns.source).where(
+        columns.status.in_(("finished", "confirming", "reverting", "post-migrating"))
     )
-    return {(row.server_id, row.source) for row in tx.all(kept)}
+    leaving = sa.select(columns.server_id, columns.to_clean).where(columns.to_clean.is_not(None))
+    return {(row.server_id, row.source) for row in tx.all(kept)} | {
+        (row.server_id, row.to_clean) for row in tx.all(leaving)
+    }
 
 
 def images(tx: Tx, files: dict[str, int], staged: frozenset[str]) -> Iterator[Finding]:
