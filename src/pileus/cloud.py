@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pileus.auth.context import Context
 from pileus.auth.policy import Policy
 from pileus.cluster.heartbeats import Heartbeats
+from pileus.db import fate
 from pileus.db.engine import Database, Tx
 from pileus.settings import Settings
 from pileus.web.errors import Unavailable
@@ -56,6 +57,8 @@ class Room:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     """Tasks that a controller does itself (node ""), by kind; the returned value is the result."""
     periodic: tuple[Periodic, ...] = ()
+    background: tuple[Callable[[Cloud], Awaitable[None]], ...] = ()
+    """What each controller does for itself as long as it runs."""
 
 
 def has_module(name: str) -> bool:
@@ -73,7 +76,8 @@ class Cloud:
         self.settings = settings
         self.world = world or World()
         self.db = Database(
-            settings.database_url, pool_size=settings.database_pool, synchronous=settings.database_synchronous
+            settings.database_url, pool_size=settings.database_pool, synchronous=settings.database_synchronous,
+            patience=settings.database_wait,
         )
         self.bus = Bus()
         self.metrics = Metrics()
@@ -128,7 +132,7 @@ class Cloud:
     @property
     def periodic(self) -> tuple[Periodic, ...]:
         """All periodic jobs, the kernel's own included."""
-        own = (Periodic("tasks.expire", 5.0, tasks.expire),)
+        own = (Periodic("tasks.expire", 5.0, tasks.expire), Periodic("db.slots", 3600.0, fate.forget))
         return own + tuple(job for room in self.rooms.values() for job in room.periodic)
 
     def close(self) -> None:
@@ -136,7 +140,8 @@ class Cloud:
 
     async def run_jobs(self, owner: str, workers: int = 4) -> None:
         """Do the controllers' own tasks, for ever."""
-        await asyncio.gather(*(self._worker(f"{owner}/{number}") for number in range(workers)))
+        own = [work(self) for room in self.rooms.values() for work in room.background]
+        await asyncio.gather(*own, *(self._worker(f"{owner}/{number}") for number in range(workers)))
 
     async def _worker(self, owner: str) -> None:
         from pileus.work.jobs import work_once

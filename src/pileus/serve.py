@@ -119,9 +119,9 @@ class Process:
                     await cloud.db.run(lambda tx: controllers.gone(tx, cloud.controller))
 
     def _local_image(self, image: Any) -> Any:
-        from pileus.image import data
+        from pileus.image import copies
 
-        return data.open_path(self.cloud, image.id)
+        return copies.local_path(self.cloud, image.id)
 
     def _classic(self, service: str) -> AsgiApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -125,6 +125,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # image
     image_max_size: Annotated[int, _help("Largest image in bytes.", ge=1)] = 1 << 40
+    image_copies: Annotated[
+        int, _help("On how many controllers each image is kept; on all where there are fewer.", ge=1)
+    ] = 2
+    image_extra_size: Annotated[
+        int, _help("Bytes of images that a controller keeps beyond the copies that it must have.", ge=0)
+    ] = 20 << 30
+    image_shared: Annotated[
+        bool, _help("The folder `images` of all controllers' state_dir is one and the same (NFS, CephFS).")
+    ] = False
     image_format_match: Annotated[
         bool, _help("Refuse uploads whose content is not of the disk_format they claim; unsafe content always is.")
     ] = True

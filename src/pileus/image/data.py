@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.image import images, store
+from pileus.image import copies, images, store
 from pileus.image.editing import allowed
 from pileus.image.images import ImageInfo
 from pileus.image.store import Receipt
@@ -53,17 +52,11 @@ class Transfer(msgspec.Struct, frozen=True):
 # -- for other modules and rooms
 
 
-def open_path(cloud: Cloud, image_id: str) -> Path:
-    """The file of an active image. Raises NotFound when it is not here."""
-    path = store.final_path(cloud, image_id)
-    if not path.is_file():
-        raise NotFound(f"Image {image_id} has no content in this store.")
-    return path
-
-
 async def read(cloud: Cloud, image_id: str) -> AsyncIterator[bytes]:
-    """The bytes of an active image, in blocks of 1 MiB. Raises NotFound."""
-    async for block in store.read_file(cloud, open_path(cloud, image_id)):
+    """The bytes of an active image, in blocks of 1 MiB; from another controller where they are not here.
+
+    Raises NotFound, and Unavailable when nobody who has them can be reached."""
+    async for block in store.read_file(cloud, await copies.here(cloud, image_id)):
         yield block
 
 
@@ -79,6 +72,20 @@ async def store_file(cloud: Cloud, image_id: str, path: Path) -> None:
         await finish(cloud, moving, receipt, path)
     except BaseException:
         await cloud.db.run(lambda tx: put_back(tx, cloud, moving))
+        raise
+
+
+async def store_stream(cloud: Cloud, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+    """Make bytes that come in the content of a queued image, as `store_file` does with a file. Raises the same."""
+    moving = await cloud.db.run(lambda tx: begin(tx, cloud, _exists(tx, image_id), "saving"))
+    path: Path | None = None
+    try:
+        receipt, path = await receive(cloud, moving, chunks)
+        await finish(cloud, moving, receipt, path)
+    except BaseException:
+        if path is not None:
+            store.discard(cloud, path)
+        await asyncio.shield(cloud.db.run(lambda tx: put_back(tx, cloud, moving)))
         raise
 
 
@@ -100,18 +107,13 @@ def begin(tx: Tx, cloud: Cloud, found: ImageInfo, status: str, since: tuple[str,
     moving = Transfer(found.id, cloud.world.hex_id(), found.status, found)
     taken = tx.execute(
         image.update().where(image.c.id == found.id, image.c.status.in_(since), image.c.transfer == "").values(
-            status=status, transfer=moving.token, transfer_host=host(), transfer_lease=cloud.world.now() + LEASE,
-            updated_at=cloud.world.now(),
+            status=status, transfer=moving.token, transfer_host=cloud.controller,
+            transfer_lease=cloud.world.now() + LEASE, updated_at=cloud.world.now(),
         )
     )
     if not taken.rowcount:
         raise Conflict(f"Image status transition from {found.status} to {status} is not allowed.")
     return moving
-
-
-def host() -> str:
-    """Who has the transfers of this controller."""
-    return socket.gethostname()
 
 
 def keeper(cloud: Cloud, moving: Transfer) -> Callable[[], Awaitable[None]]:
@@ -145,7 +147,10 @@ async def finish(cloud: Cloud, moving: Transfer, receipt: Receipt, path: Path) -
     }
 
     def activate(tx: Tx) -> bool:
-        return bool(tx.execute(image.update().where(_ours(moving)).values(**values)).rowcount)
+        if not tx.execute(image.update().where(_ours(moving)).values(**values)).rowcount:
+            return False
+        copies.note(tx, cloud, moving.image_id)
+        return True
 
     if not await cloud.db.run(activate):
         store.discard(cloud, target)
@@ -216,7 +221,14 @@ async def stage(call: Call) -> None:
         _, path = await receive(cloud, moving, call.chunks)
         await store.put(cloud, path, store.staged_path(cloud, moving.image_id))
         ended = image.update().where(_ours(moving)).values(transfer="", transfer_lease=0.0)
-        if not await cloud.db.run(lambda tx: tx.execute(ended).rowcount):
+
+        def end(tx: Tx) -> bool:
+            if not tx.execute(ended).rowcount:
+                return False
+            copies.note_staged(tx, cloud, moving.image_id)
+            return True
+
+        if not await cloud.db.run(end):
             store.discard(cloud, store.staged_path(cloud, moving.image_id))
             raise _gone(moving)
     except BaseException:
@@ -249,14 +261,22 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 
 
-def download(call: Call) -> Reply:
+async def download(call: Call) -> Reply:
     """GET /v2/images/{image_id}/file: 200, 206 for a range, 204 while there is no content."""
-    found = allowed(call, call.params["image_id"], "download_image")
+
+    def look(tx: Tx) -> ImageInfo:
+        call.tx = tx
+        try:
+            return allowed(call, call.params["image_id"], "download_image")
+        finally:
+            call.tx = None
+
+    found = await call.db.run(look, write=False)
     if found.status == "deactivated" and not call.context.is_admin:
         raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
     if found.status not in ("active", "deactivated") or found.size is None:
         return Reply(None, status=204)
-    path = open_path(call.cloud, found.id)
+    path = await copies.here(call.cloud, found.id)
     headers = {"Content-MD5": found.checksum or "", "Accept-Ranges": "bytes"}
     span = _span(call.headers, found.size)
     if span is None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.image import attributes, store
+from pileus.image import attributes, copies
 from pileus.image.attributes import COLUMNS, check_count, check_settable, check_value
 from pileus.image.images import (
     ImageInfo,
@@ -100,13 +100,7 @@ def delete(call: Call) -> None:
     if found.protected:
         raise Forbidden(f"Image {found.id} is protected and cannot be deleted.")
     call.tx.execute(image.delete().where(image.c.id == found.id))
-    cloud, image_id = call.cloud, found.id
-
-    def forget() -> None:
-        store.discard(cloud, store.final_path(cloud, image_id))
-        store.discard(cloud, store.staged_path(cloud, image_id))
-
-    call.tx.after_commit(forget)
+    copies.forget(call.tx, call.cloud, found.id)
 
 
 def delete_nothing(call: Call) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.image import store
+from pileus.image import copies
 from pileus.image.tables import image, image_member, image_property, image_tag
 from pileus.node.contract import ImageRef
 from pileus.web.errors import BadRequest, Conflict, NotFound
@@ -111,13 +111,13 @@ def fail(tx: Tx, cloud: Cloud, image_id: str, reason: str) -> None:
     waiting = sa.and_(image.c.id == image_id, image.c.status.in_(("queued", "saving")))
     if tx.execute(image.delete().where(waiting)).rowcount:
         _LOG.warning("image %s is given up: %s", image_id, reason)
-        tx.after_commit(lambda: store.discard(cloud, store.final_path(cloud, image_id)))
+        copies.forget(tx, cloud, image_id)
 
 
 def drop(tx: Tx, cloud: Cloud, image_id: str) -> None:
     """Delete an image that compute made for itself, as of a shelved server. An unknown one is fine."""
     if tx.execute(image.delete().where(image.c.id == image_id)).rowcount:
-        tx.after_commit(lambda: store.discard(cloud, store.final_path(cloud, image_id)))
+        copies.forget(tx, cloud, image_id)
 
 
 def with_properties(tx: Tx, properties: Mapping[str, str]) -> list[str]:

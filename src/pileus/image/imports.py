@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.image import data, fetching, images, store
+from pileus.image import copies, data, fetching, images, store
 from pileus.image.editing import METHODS, allowed
 from pileus.image.tables import image, image_task
 from pileus.image.views import TASK
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest, Conflict, NotFound
+from pileus.web.errors import BadRequest, Conflict, NotFound, Unavailable
 from pileus.work import tasks
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KIND = "image.import"
 _TIMEOUT = 6 * 3600.0
+_PATIENT_ATTEMPTS = 50
+"""For so many, about ten minutes, an import waits for the controller on which its content is staged."""
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -106,18 +108,35 @@ async def run(cloud: Cloud, task: Task) -> None:
     if moving is None:
         return
     path: Path | None = None
+    staged = store.staged_path(cloud, arguments.image_id)
     try:
         if arguments.method == "web-download":
             receipt, path = await data.receive(cloud, moving, fetching.fetch(cloud, arguments.uri))
+        elif (holder := await _holder(cloud, task, arguments.image_id)) != cloud.controller:
+            far = copies.from_peer(cloud, holder, arguments.image_id, "staged")
+            receipt, path = await data.receive(cloud, moving, far)
         else:
-            path = store.staged_path(cloud, arguments.image_id)
+            path = staged
             receipt = await store.take_in(cloud, store.read_file(cloud, path), None, data.keeper(cloud, moving))
         await data.finish(cloud, moving, receipt, path)
     except BaseException:
-        if path is not None and arguments.method == "web-download":
+        if path is not None and path != staged:
             store.discard(cloud, path)
         await asyncio.shield(cloud.db.run(lambda tx: data.put_back(tx, cloud, moving)))
         raise
+
+
+async def _holder(cloud: Cloud, task: Task, image_id: str) -> str:
+    """Where the staged content is. Raises Unavailable while that controller is away, NotFound in the end."""
+    name, lives = await cloud.db.run(lambda tx: copies.staged_at(tx, cloud, image_id), write=False)
+    if name is not None and lives:
+        return name
+    if name is not None and task.attempt < _PATIENT_ATTEMPTS:
+        raise Unavailable(f"The staged content of image {image_id} is on controller {name}, which does not answer.")
+    raise NotFound(
+        f"The staged content of image {image_id} is lost: it was on {name or 'a controller'}, which has been away for "
+        "long. Stage it again."
+    )
 
 
 def done(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
@@ -130,7 +149,7 @@ def done(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
     tx.execute(image.update().where(failed).values(
         status=arguments.back, transfer="", transfer_lease=0.0, updated_at=cloud.world.now()
     ))
-    tx.after_commit(lambda: store.discard(cloud, store.staged_path(cloud, arguments.image_id)))
+    copies.forget(tx, cloud, arguments.image_id, ("staged",))
 
 
 def _note(tx: Tx, cloud: Cloud, task_id: str, status: str, message: str) -> None:

@@ -1,7 +1,7 @@
 """Image as a room of the cloud."""
 
 from pileus.cloud import Room
-from pileus.image import imports, repair
+from pileus.image import imports, repair, replicate
 from pileus.image.faults import render
 from pileus.image.policy import RULES
 from pileus.image.routes import ROUTES
@@ -16,5 +16,6 @@ ROOM = Room(
     bootstrap=repair.at_start,
     results={imports.KIND: imports.done},
     jobs={imports.KIND: imports.run},
-    periodic=(Periodic("image.repair", 30.0, repair.expired), Periodic("image.orphans", 3600.0, repair.orphans)),
+    periodic=(Periodic("image.repair", 30.0, repair.expired),),
+    background=(replicate.run,),
 )

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pileus.db.faults import OutcomeUnknown, Unreachable
 from pileus.node.contract import NodeFault, Task, TaskResult
 from pileus.web import log
-from pileus.web.errors import Problem
+from pileus.web.errors import Problem, Unavailable
 from pileus.work import tasks
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ async def _do(cloud: Cloud, task: Task) -> TaskResult:
         return TaskResult(task_id=task.id, node="", ok=False, error=f"no controller knows how to do '{task.kind}'")
     try:
         value = await job(cloud, task)
+    except (Unavailable, Unreachable) as error:  # may pass: again, until the task's deadline
+        return TaskResult(task_id=task.id, node="", ok=False, error=str(error), retry=True)
     except (NodeFault, Problem) as error:
         return TaskResult(task_id=task.id, node="", ok=False, error=str(error))
     except Exception as error:

@@ -40,7 +40,7 @@ def test_what_goes_in_comes_out(alice: Images, cloud: Cloud) -> None:
     assert reply.content == content
     assert reply.headers["content-md5"] == got["checksum"]
     assert reply.headers["content-type"] == "application/octet-stream"
-    path = data.open_path(cloud, made)
+    path = store.final_path(cloud, made)
     assert path.stat().st_blocks * 512 < len(content) - (2 << 20)  # the zeros take no room
     alice.upload(made, b"again", status=409)
     alice("DELETE", f"/images/{made}", 204)
@@ -252,8 +252,8 @@ def left_behind(cloud: Cloud, alice: Images, status: str, host: str, lease: floa
 
 
 def test_a_start_puts_back_what_a_crash_left(alice: Images, cloud: Cloud) -> None:
-    mine, path = left_behind(cloud, alice, "saving", data.host(), cloud.world.now() + 60)
-    staged, _ = left_behind(cloud, alice, "uploading", data.host(), cloud.world.now() + 60)
+    mine, path = left_behind(cloud, alice, "saving", cloud.controller, cloud.world.now() + 60)
+    staged, _ = left_behind(cloud, alice, "uploading", cloud.controller, cloud.world.now() + 60)
     cloud.db.run_sync(lambda tx: repair.at_start(tx, cloud))
     assert (alice.status(mine), alice.status(staged)) == ("queued", "queued")
     assert not path.exists()

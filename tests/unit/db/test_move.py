@@ -50,7 +50,7 @@ def _fill(database: Database) -> None:
     made: dict[str, list[dict[str, Any]]] = {}
     with database.engine.begin() as conn:
         for table in metadata.sorted_tables:
-            rows = []
+            rows: list[dict[str, Any]] = []
             for number in range(_EACH):
                 computes = any(column.computed is not None for column in table.columns)
                 row = {
@@ -131,7 +131,7 @@ def test_every_row_of_every_table_is_there(file: Path, url: str) -> None:
     finally:
         target.close()
 
-    with pytest.raises(CloudMoved, match="was moved to (postgresql|mysql)://") as caught:
+    with pytest.raises(CloudMoved, match=r"was moved to (postgresql|mysql)://") as caught:
         Database(f"sqlite:///{file}")
     assert str(note_of(file)) in str(caught.value)
     note_of(file).unlink()
@@ -204,7 +204,8 @@ def test_a_target_that_is_not_empty_is_refused(file: Path, url: str, tmp_path: P
 def test_what_the_target_cannot_hold_names_the_row(file: Path, url: str) -> None:
     database = Database(f"sqlite:///{file}")
     with database.engine.begin() as conn:
-        conn.exec_driver_sql("UPDATE image_image SET name = ? WHERE id = (SELECT min(id) FROM image_image)", ("x" * 300,))
+        first = "(SELECT min(id) FROM image_image)"
+        conn.exec_driver_sql(f"UPDATE image_image SET name = ? WHERE id = {first}", ("x" * 300,))
     database.close()
     with pytest.raises(MoveRefused, match=r"row id='.*' of table image_image"):
         move(file, url, _quiet)
