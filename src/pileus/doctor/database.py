@@ -108,15 +108,21 @@ def kept_at_sources(tx: Tx) -> set[tuple[str, str]]:
     }
 
 
-def images(tx: Tx, files: dict[str, int], staged: frozenset[str]) -> Iterator[Finding]:
-    """Images and the files of this host's store agree, and who waits for a snapshot waits for a task."""
+def images(tx: Tx, files: dict[str, int], staged: frozenset[str], controller: str = "") -> Iterator[Finding]:
+    """Images and the files of this controller's store agree, and who waits for a snapshot waits for a task."""
     rows = {row.id: row for row in tx.all(sa.select(image.image))}
+    held: dict[str, set[str]] = {}
+    for copy in tx.all(sa.select(image.image_copy).where(image.image_copy.c.kind == "image")):
+        held.setdefault(copy.image_id, set()).add(copy.controller)
     for name in files.keys() - rows.keys():
-        yield Finding("images", f"file {name}", "belongs to no image")
+        if controller not in held.get(name, ()):  # else it is about to be removed
+            yield Finding("images", f"file {name}", "belongs to no image")
     for name in staged - rows.keys():
         yield Finding("images", f"staged file {name}", "belongs to no image")
     for image_id, row in rows.items():
-        if row.status in ("active", "deactivated") and row.size is not None and files.get(image_id) != row.size:
+        shall = row.status in ("active", "deactivated") and row.size is not None
+        elsewhere = image_id in held and controller not in held[image_id]
+        if shall and not elsewhere and files.get(image_id) != row.size:
             yield Finding("images", f"image {image_id}", f"has {row.size} bytes, its file {files.get(image_id)}")
         if row.status in _MOVING[:1] and not row.transfer:
             yield Finding("images", f"image {image_id}", f"is {row.status}, and nobody sends its bytes")

@@ -42,6 +42,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     guests: dict[str, Guest]
     carried: Carried | None
     prefix: str = ""  # of the namespaces
+    controller: str = ""  # whose image store it is
     images: dict[str, int]  # bytes by name
     staged: frozenset[str] = frozenset()
     cache: dict[str, int] | None = None  # bytes by sha512; None where guests have no disks

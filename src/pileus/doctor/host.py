@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def look(settings: Settings, node: str | None = None) -> Host:
         carried=None if fake else _network(settings, commands),
         prefix=settings.namespace_prefix,
         images=_sizes(settings.state / "images"),
+        controller=_controller(settings),
         staged=frozenset(_sizes(settings.state / "images" / "staged")),
         cache=None if fake else _sizes(settings.state / "cache"),
     )
@@ -50,8 +52,13 @@ def store(settings: Settings) -> Host:
     """What there is of a controller that is no node: the image store."""
     return Host(
         nodes=(), guests={}, carried=None, images=_sizes(settings.state / "images"),
-        staged=frozenset(_sizes(settings.state / "images" / "staged")),
+        staged=frozenset(_sizes(settings.state / "images" / "staged")), controller=_controller(settings),
     )
+
+
+def _controller(settings: Settings) -> str:
+    """The name by which the database knows this controller."""
+    return settings.node_name or socket.gethostname().split(".")[0]
 
 
 def _fake(settings: Settings, nodes: tuple[str, ...]) -> dict[str, Guest]:

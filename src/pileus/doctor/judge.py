@@ -115,7 +115,7 @@ def _all(
     yield from network.ports(tx)
     yield from network.floating_ips(tx)
     yield from network.security_groups(tx)
-    yield from database.images(tx, here.images, here.staged)
+    yield from database.images(tx, here.images, here.staged, here.controller)
     yield from nodes.silent(tx, silent)
     yield from _guests(tx, hosts)
     for seen in hosts:
