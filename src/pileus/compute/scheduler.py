@@ -32,6 +32,7 @@ FEW = 10
 """Nodes that are looked at first."""
 
 MORE = 128
+ALL = 1_000_000
 _SHOWN = 5
 _PASSED_OVER = 8  # of the best nodes, for another when a claim is being made there
 _SOFT = ("soft-affinity", "soft-anti-affinity")
@@ -178,15 +179,14 @@ def _batches(tx: Tx, ask: Ask, aggregates: Aggregates) -> Iterator[list[Place]]:
         return made
 
     for limit in (FEW, MORE):
-        found = candidates.best(tx, narrow, limit, only=only, but=but | soft)
-        ended = len(found) < limit
+        found, ended = candidates.best(tx, narrow, limit, only=only, but=but | soft)
         if soft:
-            found += candidates.best(tx, narrow, FEW, only=soft)
+            found += candidates.best(tx, narrow, FEW, only=soft).candidates
         yield batch(found)
         if ended:
             break
     if not ended or narrow is not plain or soft:
-        yield batch(candidates.best(tx, plain, None, only=only, but=but))
+        yield batch(candidates.best(tx, plain, ALL, only=only, but=but).candidates)
 
 
 def _names(ask: Ask) -> tuple[frozenset[str] | None, frozenset[str], frozenset[str]]:

@@ -157,56 +157,68 @@ class BestRequest(msgspec.Struct, frozen=True, kw_only=True):
     least: bool = False  # those with the least of it first
 
 
+class Best(NamedTuple):
+    """What `best` has found, and whether that is all there is."""
+
+    candidates: list[Candidate]
+    whole: bool
+
+
 def best(
-    tx: Tx, request: BestRequest, limit: int | None, *, only: frozenset[str] | None = None,
-    but: frozenset[str] = frozenset(),
-) -> list[Candidate]:
+    tx: Tx, request: BestRequest, limit: int, *, only: frozenset[str] | None = None, but: frozenset[str] = frozenset(),
+) -> Best:
     """The providers that can give all of it by themselves, those with the most of `by` first; at most `limit`.
 
     `only` and `but` are names. What is found was free a moment ago: the claim decides."""
-    statement = _best(request, only is not None, bool(but))
-    found: list[Candidate] = []
-    values: dict[str, Any] = {"amount": dict(request.resources)[request.by], "most": limit or _ALL_OF_THEM}
+    values: dict[str, Any] = {}
     if only is not None:
         values["only"] = sorted(only)
     if but:
         values["but"] = sorted(but)
-    for row in tx.all(statement, values):
-        i, name, traits, aggregates, *stocks = tuple(row)
-        free, capacity = {}, {}
-        for number, (resource, _) in enumerate(request.resources):
-            total, reserved, ratio, used = stocks[4 * number : 4 * number + 4]
-            capacity[resource] = int(min((total - reserved) * ratio, _MOST))
-            free[resource] = capacity[resource] - used
-        found.append(Candidate(
-            provider_id=i, provider_name=name, free=free, capacity=capacity, traits=frozenset(traits.split()),
-            aggregates=frozenset(aggregates.split()),
-        ))
-    return found
+    rows = tx.all(_best(request, limit, only is not None, bool(but)), values)
+    found = [_whole(request, tuple(row)) for row in rows]
+    return Best([one for one in found if one is not None], len(rows) < limit)
 
 
-_ALL_OF_THEM = 1_000_000
+def _whole(request: BestRequest, row: tuple[Any, ...]) -> Candidate | None:
+    """A row as a candidate; None where the amounts are none that the provider gives out."""
+    free, capacity = {}, {}
+    for number, (name, amount) in enumerate(request.resources):
+        total, reserved, ratio, used, least, step = row[_FIRST + 6 * number : _FIRST + 6 * number + 6]
+        if amount < least or amount % step:
+            return None
+        capacity[name] = int(min((total - reserved) * ratio, _MOST))
+        free[name] = capacity[name] - used
+    return Candidate(
+        provider_id=row[0], provider_name=row[1], free=free, capacity=capacity, traits=frozenset(row[2].split()),
+        aggregates=frozenset(row[3].split()),
+    )
+
+
+_FIRST = 4
 
 
 @functools.lru_cache(256)
-def _best(request: BestRequest, some: bool, others: bool) -> sa.Select[Any]:
-    """The statement of one kind of question; a cloud has few kinds, and each is compiled once."""
+def _best(request: BestRequest, limit: int, some: bool, others: bool) -> sa.Select[Any]:
+    """The statement of one kind of question; a cloud has few kinds, and each is compiled once.
+
+    Only columns are compared with numbers that stand in the statement, so that a planner's estimates hold: it walks the
+    index only when it believes that it finds enough there. What is hardly ever asked is left to `_whole`."""
     tables = {name: inventory.alias(f"i{number}") for number, (name, _) in enumerate(request.resources)}
     first = tables[request.by]
     joined: Any = first.join(provider, provider.c.id == first.c.provider_id)
     columns: list[Any] = [provider.c.id, provider.c.name, provider.c.traits, provider.c.aggregates]
-    clauses: list[Any] = [first.c.resource_class == request.by, first.c.free >= sa.bindparam("amount")]
+    clauses: list[Any] = [first.c.resource_class == request.by]
     for name, amount in request.resources:
         stock = tables[name].c
         if tables[name] is not first:
             joined = joined.join(
                 tables[name], sa.and_(stock.provider_id == first.c.provider_id, stock.resource_class == name)
             )
-        columns += [stock.total, stock.reserved, stock.allocation_ratio, stock.used]
-        clauses += [
-            stock.used + amount <= (stock.total - stock.reserved) * stock.allocation_ratio, stock.min_unit <= amount,
-            stock.max_unit >= amount, sa.literal(amount) % stock.step_size == 0,
+        columns += [
+            stock.total, stock.reserved, stock.allocation_ratio, stock.used, stock.min_unit, stock.step_size
         ]
+        clauses += [stock.free >= amount, stock.max_unit >= amount]
     clauses += [_has(provider.c.traits, name) for name in sorted(request.required)]
     clauses += [~_has(provider.c.traits, name) for name in sorted(request.forbidden)]
     clauses += [sa.or_(*(_has(provider.c.aggregates, one) for one in sorted(any_of))) for any_of in request.member_of]
@@ -219,7 +231,8 @@ def _best(request: BestRequest, some: bool, others: bool) -> sa.Select[Any]:
     return (
         sa.select(*columns).select_from(joined).where(*clauses)
         .order_by(*(order if request.least else (column.desc() for column in order)))
-        .limit(sa.bindparam("most", type_=sa.Integer))
+        .limit(sa.literal_column(str(int(limit))))
+        .prefix_with("STRAIGHT_JOIN", dialect="mysql")
     )
 
 
