@@ -395,9 +395,10 @@ async def _on_shared_storage(world: World) -> None:
         target = await b.world.a.call("take_in", spec, await b.call("layout", spec.id))
         await b.call("send", spec.id, target)
         assert (await a.call("taken", spec)).power == "paused"
+        before = b.last(spec.id)
         await b.call("destroy", spec.id)
         assert (await a.call("unpause", spec.id)).power == "running"
-        await goes_on(a, spec, b.last(spec.id))
+        await goes_on(a, spec, before)
         await a.call("destroy", spec.id)
         assert list(shared.iterdir()) == []
 

@@ -102,7 +102,6 @@ class Qemu(Moves):
             if guest.running:
                 return guest.state()
             try:
-                guest.must_belong_here()
                 guest.keep_disks_apart()
                 await guest.make_folders()
                 guest.spec, guest.record.phase = spec, "building"
@@ -136,7 +135,7 @@ class Qemu(Moves):
             if busy.lock.locked() and busy.record.process is not None:
                 # Whatever is under way with it ends now, instead of being waited for.
                 process.kill(busy.record.process)
-            async with self._locked(server_id) as guest:
+            async with self._locked(server_id, remains=True) as guest:
                 await self._remove(guest)
         except GuestGone:
             return

@@ -68,7 +68,7 @@ class Moves(Registry):
 
     async def take_in(self, spec: ServerSpec, layout_text: str) -> MoveTarget:
         guest = self._guests.setdefault(spec.id, Guest(self._host, spec))
-        async with self._locked(spec.id):
+        async with self._locked(spec.id, remains=True):
             if guest.record.phase == "incoming" and await self._waits(guest):
                 assert guest.record.target is not None
                 return guest.record.target
@@ -106,11 +106,11 @@ class Moves(Registry):
         return bool((await guest.monitor.execute("query-status"))["status"] == "inmigrate")
 
     async def send(self, server_id: str, target: MoveTarget, progress: Progress | None = None) -> None:
-        async with self._locked(server_id) as guest:
+        async with self._locked(server_id, remains=True) as guest:
             await sending.send(guest, target, progress)
 
     async def taken(self, spec: ServerSpec) -> GuestState:
-        async with self._locked(spec.id) as guest:
+        async with self._locked(spec.id, remains=True) as guest:
             record = guest.record
             if record.lent:  # by the controller's word they are this node's now
                 record.lent = False

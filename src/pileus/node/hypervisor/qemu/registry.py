@@ -27,11 +27,16 @@ class Registry:
             raise GuestGone(f"server {server_id} is not on this node") from None
 
     @contextlib.asynccontextmanager
-    async def _locked(self, server_id: str) -> AsyncIterator[Guest]:
+    async def _locked(self, server_id: str, *, remains: bool = False) -> AsyncIterator[Guest]:
+        """A guest that nobody else changes meanwhile, and what moves have left or not yet brought only on demand.
+
+        Raises GuestGone, NodeFault."""
         guest = self._find(server_id)
         async with guest.lock:
             if self._guests.get(server_id) is not guest:
                 raise GuestGone(f"server {server_id} was removed from this node")
+            if not remains:
+                guest.must_belong_here()
             yield guest
 
     async def _remove(self, guest: Guest) -> None:

@@ -252,7 +252,7 @@ async def _finish(guest: Guest) -> None:
     record.lent = record.lent or (target is not None and not target.disks and record.storage != "")
     record.phase, record.power = "moved", "shutdown"
     await guest.save()
-    if target is not None:
+    if target is not None and guest.running:  # its QEMU ends when the word was given
         await word.give(guest.spec.id, target)
     await guest.end("shutdown", at_once=True)
 
