@@ -7,10 +7,11 @@ given what is placed on it, and believed only about itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +19,7 @@ from pileus.cloud import Cloud
 from pileus.cluster import nodes as members
 from pileus.cluster import peers, rights
 from pileus.cluster.frames import Broken
+from pileus.cluster.streams import Streams
 from pileus.db.engine import Tx
 from pileus.node.agent import Agent
 from pileus.node.contract import (
@@ -40,29 +42,38 @@ _LOG = logging.getLogger("pileus.controller")
 _POLL = 30.0  # `work.watch` looks once a second
 _FACTS_EVERY = 60.0
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+T = TypeVar("T")
 
 
 class LocalLink:
-    """One node's end here."""
+    """One node's end here. `session` is of its cluster connection; "" for a node of this very process."""
 
-    def __init__(self, cloud: Cloud, node: str) -> None:
+    def __init__(
+        self, cloud: Cloud, node: str, *, session: str = "",
+        roles: Collection[str] = ("compute", "network", "storage"),
+    ) -> None:
         self.cloud = cloud
         self.node = node
-        self.roles = frozenset({"compute", "network", "storage"})
+        self.session = session
+        self.roles = frozenset(roles)
         self._given: set[tuple[str, int]] = set()
         self._facts: HypervisorFacts | None = None
         self._told = 0.0
+        if not session:
+            cloud.heartbeats.own.add(node)
+
+    async def run(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
+        """A transaction in the node's name. Raises Forbidden when this is not the node's connection any more."""
+
+        def checked(tx: Tx) -> T:
+            if self.session and not members.holds(tx, self.node, self.session):
+                raise Forbidden(f"Node {self.node} was removed from this cloud, or has another connection.")
+            return work(tx)
+
+        return await self.cloud.db.run(checked, write=write)
 
     async def register(self, facts: HypervisorFacts) -> None:
-        """The node is there, with these resources. Raises Forbidden for a fake node in a cloud of real guests, or the
-        other way about: a controller reckons with one kind only."""
-        wanted = self.cloud.settings.hypervisor
-        if facts.hypervisor_type not in ("none", "fake" if wanted == "fake" else "QEMU"):
-            raise Forbidden(
-                f"The nodes of this cloud are {wanted} (setting hypervisor of its controllers); {self.node} is "
-                f"{facts.hypervisor_type}."
-            )
+        """The node is there, with these resources."""
         await self._register(facts, True)
 
     async def _register(self, facts: HypervisorFacts, first: bool) -> None:
@@ -74,7 +85,7 @@ class LocalLink:
                 (nodes.register if first else nodes.heartbeat)(tx, self.cloud, self.node, facts)
             wiring.heartbeat(tx, self.cloud, self.node)
 
-        await self.cloud.db.run(write)
+        await self.run(write)
         self._facts, self._told = facts, self.cloud.world.monotonic()
 
     async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
@@ -86,29 +97,37 @@ class LocalLink:
             self.cloud.heartbeats.heard(self.node)
 
     async def tasks(self) -> AsyncIterator[Task]:
-        """The node's tasks, each given once per connection unless it is to be tried again."""
+        """The node's tasks, each given once per connection unless it is to be tried again. Raises Forbidden."""
         place = self.cloud.bus.subscribe(self.node)
         try:
             while True:
-                now = self.cloud.world.now()
-                due = await self.cloud.db.run(
-                    lambda tx, now=now: tasks.open_tasks(tx, self.node, now),  # type: ignore[misc]
-                    write=False,
-                )
-                for task in due:
-                    if (task.id, task.attempt) not in self._given:
-                        self._given.add((task.id, task.attempt))
-                        yield task
-                self._given &= {(task.id, task.attempt) for task in due}
+                for task in await self._due():
+                    yield task
                 await place.wait(_POLL)
         finally:
             place.close()
+
+    async def _due(self) -> list[Task]:
+        """What was not given yet; a database that is away is waited for, however long that takes."""
+        while True:
+            now = self.cloud.world.now()
+            try:
+                due = await self.run(lambda tx, now=now: tasks.open_tasks(tx, self.node, now), write=False)  # type: ignore[misc]
+                break
+            except Forbidden:
+                raise
+            except Exception as error:
+                _LOG.warning("the tasks of node %s cannot be looked at now: %s", self.node, error)
+                await asyncio.sleep(1.0)
+        fresh = [task for task in due if (task.id, task.attempt) not in self._given]
+        self._given = {(task.id, task.attempt) for task in due}
+        return fresh
 
     async def finish(self, result: TaskResult) -> None:
         """A task has ended. Raises Forbidden for one that is not this node's."""
         if result.node != self.node:
             raise Forbidden(f"Node {self.node} cannot speak for node {result.node}.")
-        await self.cloud.db.run(lambda tx: tasks.finish(tx, self.cloud, result))
+        await self.run(lambda tx: tasks.finish(tx, self.cloud, result))
 
     async def guest_changed(self, report: GuestReport) -> bool:
         """A guest stopped, started or crashed by itself. True: to be told again, something is done to the server.
@@ -119,13 +138,13 @@ class LocalLink:
         if report.node != self.node:
             raise Forbidden(f"Node {self.node} cannot speak for node {report.node}.")
 
-        return await self.cloud.db.run(lambda tx: nodes.guest_changed(tx, self.cloud, report))
+        return await self.run(lambda tx: nodes.guest_changed(tx, self.cloud, report))
 
     async def network_state(self) -> NodeNetwork:
         """The network as this node shall have it."""
         from pileus.network import wiring
 
-        return await self.cloud.db.run(lambda tx: wiring.node_state(tx, self.cloud, self.node), write=False)
+        return await self.run(lambda tx: wiring.node_state(tx, self.cloud, self.node), write=False)
 
     async def network_changes(self) -> AsyncIterator[None]:
         """Yields when the node's network may have changed, and once a minute in case a wake was lost."""
@@ -141,7 +160,7 @@ class LocalLink:
         """What came of the last state."""
         from pileus.network import wiring
 
-        await self.cloud.db.run(lambda tx: wiring.report(tx, self.cloud, self.node, report))
+        await self.run(lambda tx: wiring.report(tx, self.cloud, self.node, report))
 
     async def image_bytes(self, image_id: str) -> AsyncIterator[bytes]:
         """An image's data. Raises Forbidden unless a guest that is placed on the node needs it."""
@@ -157,7 +176,7 @@ class LocalLink:
         Raises NodeFault when the image does not take it, as one that was deleted meanwhile."""
         from pileus.image import data, images
 
-        found = await self.cloud.db.run(lambda tx: images.info(tx, image_id), write=False)
+        found = await self.run(lambda tx: images.info(tx, image_id), write=False)
         if found is not None and found.status == "active":
             return
         try:
@@ -165,13 +184,17 @@ class LocalLink:
         except Problem as problem:
             raise NodeFault(f"the snapshot cannot be stored: {problem}") from None
 
-    async def image_wanted(self, image_id: str) -> bool:
-        """Whether a snapshot's data are still to come. Raises Forbidden for an image of no snapshot of this node's."""
+    async def image_wanted(self, image_id: str) -> str:
+        """Whether a snapshot's data are to be sent: "send", "had", or "wait" while an earlier try is being undone.
+
+        Raises Forbidden for an image of no snapshot of this node's."""
         from pileus.image import images
 
         await self._check(rights.may_store_image, image_id, "no snapshot there is for it")
-        found = await self.cloud.db.run(lambda tx: images.info(tx, image_id), write=False)
-        return found is None or found.status != "active"
+        found = await self.run(lambda tx: images.info(tx, image_id), write=False)
+        if found is not None and found.status == "active":
+            return "had"
+        return "wait" if found is not None and found.status == "saving" else "send"
 
     async def image_take(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
         """A snapshot's data, as they come. Raises NodeFault when the image does not take them."""
@@ -184,7 +207,7 @@ class LocalLink:
 
     async def _check(self, may: Callable[[Tx, str, str, float], bool], image_id: str, why: str) -> None:
         now = self.cloud.world.now()
-        if not await self.cloud.db.run(lambda tx: may(tx, self.node, image_id, now), write=False):
+        if not await self.run(lambda tx: may(tx, self.node, image_id, now), write=False):
             raise Forbidden(f"Image {image_id} is not for node {self.node}: {why}.")
 
     async def metadata(
@@ -204,7 +227,7 @@ class LocalLink:
                 return metadata.post(tx, self.cloud, port.device_id, path, body)
             return metadata.answer(tx, self.cloud, port.device_id, port, path)
 
-        return await self.cloud.db.run(answer, write=method == "POST")
+        return await self.run(answer, write=method == "POST")
 
 
 class LocalNodes:
@@ -228,50 +251,56 @@ class LocalNodes:
         carrier = self.cloud.bus.carrier
         if carrier is None:
             raise Unavailable(f"Node {node} is connected to controller {other}, which cannot be reached from here.")
-        return await carrier.ask(other, node, question, arguments)
+        with _said_plainly(node, arguments):
+            return await carrier.ask(other, node, question, arguments)
 
     async def ask_here(self, node: str, question: str, arguments: dict[str, Any]) -> Any:
         """The same, of a node that is connected to this process."""
-        try:
+        with _said_plainly(node, arguments):
             if node in self.agents:
                 return plain(await self.agents[node].answer(question, arguments))
             session = self.port.sessions.get(node) if self.port is not None else None
             if session is None:
                 raise Unavailable(f"Node {node} is not connected to this controller; is its agent running?")
             return await session.call("ask", [question, arguments])
-        except GuestGone:
-            raise Conflict(f"Server {arguments.get('server_id')} has no guest on node {node} now.") from None
-        except NodeFault as fault:
-            raise Conflict(str(fault)) from None
-        except (Broken, TimeoutError):
-            raise Unavailable(f"Node {node} did not answer.") from None
 
     async def stream(self, node: str, question: str, arguments: dict[str, Any]) -> Streams:
         """A stream of bytes both ways with the node, as a guest's screen. Raises as `ask`."""
         if node in self.here():
             return await self.stream_here(node, question, arguments)
-        return await peers.stream(self.cloud, await self._elsewhere(node), node, question, arguments)
+        other = await self._elsewhere(node)
+        with _said_plainly(node, arguments):
+            return await peers.stream(self.cloud, other, node, question, arguments)
 
     async def stream_here(self, node: str, question: str, arguments: dict[str, Any]) -> Streams:
         """The same, of a node that is connected to this process."""
-        try:
+        with _said_plainly(node, arguments):
             if node in self.agents:
                 return await asyncio.open_unix_connection(str(await self.agents[node].answer(question, arguments)))
             if self.port is None:
                 raise Unavailable(f"Node {node} is not connected to this controller; is its agent running?")
             return await self.port.stream(node, question, arguments)
-        except OSError as error:
-            raise Unavailable(f"Node {node}: {error}") from None
-        except GuestGone:
-            raise Conflict(f"Server {arguments.get('server_id')} has no guest on node {node} now.") from None
-        except NodeFault as fault:
-            raise Conflict(str(fault)) from None
 
     async def _elsewhere(self, node: str) -> str:
         other = await self.cloud.db.run(lambda tx: members.controller_of(tx, node), write=False)
         if not other or other == self.cloud.controller:
             raise Unavailable(f"Node {node} is not connected to any controller; is its agent running?")
         return other
+
+
+@contextlib.contextmanager
+def _said_plainly(node: str, arguments: dict[str, Any]) -> Iterator[None]:
+    """What a node or the way to it may raise, as users are told."""
+    try:
+        yield
+    except GuestGone:
+        raise Conflict(f"Server {arguments.get('server_id')} has no guest on node {node} now.") from None
+    except NodeFault as fault:
+        raise Conflict(str(fault)) from None
+    except (Broken, TimeoutError):
+        raise Unavailable(f"Node {node} did not answer.") from None
+    except OSError as error:
+        raise Unavailable(f"Node {node}: {error}") from None
 
 
 def plain(answer: Any) -> Any:

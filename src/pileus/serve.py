@@ -144,8 +144,8 @@ class Process:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /metrics: Prometheus' text format."""
-        up = [agent for agent in self.nodes.agents.values() if agent.ready.is_set()]
-        self.cloud.metrics.nodes_up.set(len(up))
+        late = {name for name, agent in self.nodes.agents.items() if not agent.ready.is_set()}
+        self.cloud.metrics.nodes_up.set(len(self.nodes.here() - late))
         await _text(send, 200, self.cloud.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
 

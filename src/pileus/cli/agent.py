@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    settings = read_settings(options)
+    # What only controllers need does not stay on a node, even where both were given the same file.
+    settings = msgspec.structs.replace(read_settings(options), database="", bus="", admin_password="")
     given = {pair.partition("=")[0] for pair in options.set}
     if options.roles:
         settings = msgspec.structs.replace(settings, roles=tuple(r.strip() for r in options.roles.split(",") if r))
@@ -83,24 +84,27 @@ def _join(settings: Settings, options: argparse.Namespace) -> tuple[str, ...]:
     from pileus import version
     from pileus.node import identity
 
-    missing = [name for name in _names(settings) if not identity.has_joined(_folder(settings, name))]
+    missing = {
+        name: _folder(settings, name) for name in _names(settings)
+        if not identity.has_joined(_folder(settings, name))
+    }
     if missing:
-        servers, token = identity.addresses(options.server or ""), _token(options)
+        name, folder = next(iter(missing.items()))
+        try:
+            servers, token = identity.addresses(options.server or ""), _token(options)
+        except ValueError as error:
+            raise identity.CannotJoin(str(error)) from None
         if not servers or not token:
+            late = (folder / "cert.pem").exists()
+            why = "has no certificate that is still good" if late else "has not joined a cloud"
             raise identity.CannotJoin(
-                f"this node ({missing[0]}) has not joined a cloud: --server HOST:PORT and a token are needed; `pileus "
-                "token create` on a controller prints one"
+                f"this node ({name}) {why}: --server HOST:PORT and a token are needed; `pileus token create` on a "
+                "controller prints one"
             )
-
-        async def join_all() -> None:
-            for name in missing:
-                folder = _folder(settings, name)
-                await identity.join(
-                    folder, servers, token, name=name, roles=settings.roles, address=settings.address,
-                    version=version(),
-                )
-
-        asyncio.run(join_all())
+        joining = identity.Joining(
+            servers, token, roles=settings.roles, address=settings.address, version=version()
+        )
+        asyncio.run(joining.all(missing))
     return identity.Identity(_folder(settings, _names(settings)[0])).roles
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -86,12 +87,31 @@ def give_to_server_user(settings: Settings) -> None:
     if hidden is not None:
         raise NoAccount(
             f"The account {account.pw_name} cannot read {hidden}, without which nothing runs. Install Python and "
-            "Pileus where every account can read them (as in /opt), or let the server run as root: --set server_user=root"
+            "Pileus where every account can read them (as in /opt), or let the server run as root: "
+            "--set server_user=root"
         )
     for folder in {settings.state, settings.run}:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        _give(folder, account)
+
+
+_NODES_OWN = frozenset({"instances", "net", "cache", "nodes", "member", "scratch"})
+"""What a node keeps in a state folder: the server has no business with it."""
+
+
+def _give(folder: Path, account: pwd.struct_passwd) -> None:
+    """Give what root owns in a folder to the account.
+
+    By file handles and never through links: the account has the folder already after the first time, and must not get
+    root to give it anything else."""
+    for _, folders, files, handle in os.fwalk(folder, follow_symlinks=False):
+        folders[:] = [name for name in folders if name not in _NODES_OWN]
+        for name in (*files, *folders, "."):
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                linked = stat.S_ISREG(found.st_mode) and found.st_nlink > 1
+                if found.st_uid == 0 and not linked:
+                    os.chown(name, account.pw_uid, account.pw_gid, dir_fd=handle, follow_symlinks=False)
 
 
 def _hidden_from(account: pwd.struct_passwd) -> str | None:

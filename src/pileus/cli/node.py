@@ -76,10 +76,12 @@ def _ago(seconds: float) -> str:
 def _drain(cloud: Cloud, name: str, wanted: bool, wait: float) -> int:
     from pileus.cluster import nodes
     from pileus.compute import drain
+    from pileus.network import wiring
 
     def change(tx: Tx) -> None:
         nodes.set_draining(tx, name, wanted)
         (drain.begin if wanted else drain.end)(tx, cloud, name)
+        wiring.node_drained(tx, cloud)
 
     cloud.db.run_sync(change)
     if not wanted:
@@ -101,12 +103,12 @@ def _drain(cloud: Cloud, name: str, wanted: bool, wait: float) -> int:
 def _remove(cloud: Cloud, settings: Settings, name: str, force: bool) -> int:
     from pileus.cluster import control, nodes
     from pileus.compute import services
-    from pileus.network import agents
+    from pileus.network import wiring
 
     def remove(tx: Tx) -> None:
         nodes.remove(tx, name)
         services.forget(tx, name, force=force)
-        agents.forget(tx, name)
+        wiring.node_left(tx, cloud, name)
 
     cloud.db.run_sync(remove)
     # Controllers look once a second; the one of this machine is told.

@@ -11,6 +11,7 @@ from pileus.cli.main import read_settings, settings_arguments
 from pileus.settings import SettingsError
 from pileus.web.errors import Problem
 
+_MOST_HOURS = 24.0 * 365 * 20
 _UNITS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _roles(text: str) -> tuple[str, ...]:
-    from pileus.cluster.tokens import ROLES
+    from pileus.cluster.invitation import ROLES
 
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     wrong = [role for role in found if role not in ROLES]
@@ -73,7 +74,10 @@ def _hours(text: str) -> float | None:
     if text == "never":
         return None
     try:
-        return float(text[:-1]) * _UNITS[text[-1]]
+        hours = float(text[:-1]) * _UNITS[text[-1]]
+        if not 0 < hours < _MOST_HOURS:
+            raise ValueError(text)
+        return hours
     except (KeyError, ValueError, IndexError):
         raise SettingsError(f"--ttl {text}: write 30m, 24h, 7d or never") from None
 

@@ -23,6 +23,10 @@ Told = Callable[[str, bytes], None]
 ALIVE = 5.0
 """Seconds between signs of life; after `SILENT` without one, a connection counts as dead."""
 SILENT = 16.0
+AT_ONCE = 128
+"""The other side's calls that are done at a time; the rest waits in its own buffers."""
+MOST_BEHIND = 16 << 20
+"""Bytes that wait for a slow reader before it counts as dead."""
 _PING = "alive"
 
 
@@ -38,37 +42,44 @@ class Channel:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._doing: set[asyncio.Task[None]] = set()
         self._heard = 0.0
+        self._said = 0.0
+        self._beat: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self.closed = False
 
     async def run(self) -> None:
         """Read until the connection ends; then every call that waits fails with Broken."""
-        loop = asyncio.get_running_loop()
-        self._heard = loop.time()
-        beat = asyncio.create_task(self._beat())
+        self._heard = self._said = self._loop.time()
+        self._beat = self._loop.call_later(ALIVE, self._live, self._heard + ALIVE)
         try:
-            while True:
+            while not self.closed:
                 frame = await frames.read(self._reader)
-                self._heard = loop.time()
+                self._heard = self._loop.time()
+                if self.closed:
+                    break  # what was on its way when this side has ended it does not count any more
                 self._take(frame)
-        except Broken:
-            pass
+                while len(self._doing) >= AT_ONCE:
+                    await asyncio.wait(self._doing, return_when=asyncio.FIRST_COMPLETED)
+                    self._heard = self._loop.time()
+        except Broken as error:
+            _LOG.debug("a connection has ended: %s", error)
         finally:
-            beat.cancel()
             self.close()
             for task in self._doing:
                 task.cancel()
-            await asyncio.gather(*self._doing, beat, return_exceptions=True)
-            with contextlib.suppress(OSError, RuntimeError):
-                self._writer.transport.abort()
+            await asyncio.gather(*self._doing, return_exceptions=True)
 
-    async def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(ALIVE)
-            if loop.time() - self._heard > SILENT:
-                self._writer.transport.abort()
-                return
+    def _live(self, due: float) -> None:
+        """Say that this side lives, unless it has said something lately; end a connection that is silent."""
+        now = self._loop.time()
+        if now - due > ALIVE:
+            self._heard = now  # this very process stood still: what the other side said is still to be read
+        if now - self._heard > SILENT:
+            _LOG.warning("a connection was silent for %.0f s, and is ended", now - self._heard)
+            return self.close()
+        if now - self._said > ALIVE * 0.9:
             self.push(_PING)
+        self._beat = self._loop.call_later(ALIVE, self._live, now + ALIVE)
 
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, Call):
@@ -84,53 +95,78 @@ class Channel:
                     waiting.set_exception(from_failure(frame))
         elif isinstance(frame, Push):
             if frame.topic != _PING:
-                self._told(frame.topic, frame.body)
+                self._hear(frame)
         else:
             raise Broken(f"{type(frame).__name__} has no place here")
+
+    def _hear(self, frame: Push) -> None:
+        try:
+            self._told(frame.topic, frame.body)
+        except Exception:
+            _LOG.exception("what was told about '%s' could not be taken", frame.topic)
 
     async def _do(self, call: Call) -> None:
         reply: Frame
         try:
-            reply = Reply(call.id, await self._answer(call.method, call.body))
+            reply = Reply(call.id, b"" if call.method == _PING else await self._answer(call.method, call.body))
+            if len(reply.body) > frames.LARGEST // 2:
+                raise ValueError(f"the answer has {len(reply.body)} bytes")
         except Exception as error:
             reply = as_failure(call.id, call.method, error)
         with contextlib.suppress(Broken):
-            await frames.write(self._writer, reply)
+            await self._write(reply)
+
+    async def _write(self, frame: Frame) -> None:
+        if self.closed:
+            raise Broken("the connection has ended")
+        self._said = self._loop.time()
+        await frames.write(self._writer, frame)
 
     async def call(self, method: str, body: bytes = b"") -> bytes:
         """Ask and wait. Raises what the other side raised (errors.py), and Broken when the connection ends first."""
-        if self.closed:
-            raise Broken("the connection has ended")
         number = next(self._ids)
-        future = asyncio.get_running_loop().create_future()
+        future = self._loop.create_future()
         self._waiting[number] = future
         try:
-            await frames.write(self._writer, Call(number, method, body))
+            await self._write(Call(number, method, body))
             answer: bytes = await future
         finally:
             self._waiting.pop(number, None)
+            future.cancel()
         return answer
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether the other side says something within so long."""
+        try:
+            await asyncio.wait_for(self.call(_PING), seconds)
+        except (Broken, TimeoutError):
+            return False
+        return True
 
     def push(self, topic: str, body: bytes = b"") -> None:
         """Tell without waiting. A connection that takes no more is ended: what it misses is told at the next."""
         if self.closed:
             return
-        if self._writer.transport.get_write_buffer_size() > frames.LARGEST:
-            self._writer.transport.abort()
-            return
-        with contextlib.suppress(ConnectionError, OSError, RuntimeError):
+        if self._writer.transport.get_write_buffer_size() > MOST_BEHIND:
+            _LOG.warning("a connection takes nothing any more, and is ended")
+            return self.close()
+        self._said = self._loop.time()
+        with contextlib.suppress(OSError, RuntimeError):
             self._writer.write(frames.encode(Push(topic, body)))
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, at once: what the other side has sent and was not read yet does not count."""
         if self.closed:
             return
         self.closed = True
+        if self._beat is not None:
+            self._beat.cancel()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Broken("the connection has ended"))
+                future.exception()  # who was still sending has another error, and does not look at this one
         with contextlib.suppress(OSError, RuntimeError):
-            self._writer.close()
+            self._writer.transport.abort()
 
 
 def pack(value: Any) -> bytes:

@@ -6,7 +6,7 @@ import logging
 
 from pileus.cluster.frames import Broken, Failure
 from pileus.node.contract import GuestGone, NodeFault
-from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
+from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound, Problem, Unavailable
 
 _LOG = logging.getLogger("pileus.cluster")
 
@@ -14,21 +14,22 @@ _KINDS: dict[str, type[Exception]] = {
     "fault": NodeFault, "gone": GuestGone, "conflict": Conflict, "unavailable": Unavailable, "forbidden": Forbidden,
     "not-found": NotFound, "bad-request": BadRequest,
 }
-_NAMES = {kind: name for name, kind in _KINDS.items()}
-
-
-class Refused(Exception):
-    """The other side does not want this connection; says why and what to do."""
 
 
 def as_failure(number: int, what: str, error: Exception) -> Failure:
     """An error on its way. What it is about is told, but not the inside of an error that nobody foresaw."""
-    name = _NAMES.get(type(error))
-    if name is not None:
-        return Failure(number, name, str(error))
+    for name, kind in _KINDS.items():
+        if isinstance(error, kind):
+            return Failure(number, name, str(error))
     if isinstance(error, Broken):
         return Failure(number, "unavailable", str(error))
-    _LOG.exception("'%s' failed", what, exc_info=error)
+    if isinstance(error, ConnectionError | TimeoutError):
+        # As when the database is away. The text names it: that is for the log here.
+        _LOG.warning("'%s' cannot be done now: %s", what, error)
+        return Failure(number, "unavailable", f"'{what}' cannot be done now ({type(error).__name__}); try again.")
+    if isinstance(error, Problem):
+        return Failure(number, "conflict", str(error))
+    _LOG.error("'%s' failed", what, exc_info=error)
     return Failure(number, "error", f"'{what}' failed: {type(error).__name__}; the log there tells more")
 
 

@@ -20,6 +20,8 @@ class Heartbeats:
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
+        self.own: set[str] = set()
+        """The nodes of this very process, which need not have joined."""
         self._names: set[str] = set()
 
     def heard(self, node: str) -> None:
@@ -49,6 +51,8 @@ class Heartbeats:
         from pileus.network import wiring
 
         now = self.cloud.world.now()
-        nodes.heartbeats(tx, names, now)
-        wiring.heartbeats(tx, self.cloud, names)
-        members.seen(tx, names, now)
+        joined = set(members.seen(tx, names, now))
+        # One that was removed must not be made again by its last sign of life.
+        there = [name for name in names if name in joined or name in self.own]
+        nodes.heartbeats(tx, there, now)
+        wiring.heartbeats(tx, self.cloud, there)

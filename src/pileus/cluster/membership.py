@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pileus import version
-from pileus.cluster import authority, controllers, nodes
+from pileus.cluster import authority, certificates, controllers, nodes
 from pileus.cluster.peers import PeerLinks
 from pileus.cluster.port import ClusterPort
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pileus.cluster")
 _BEAT = 4.0
+_RENEW = 6 * 3600.0
 
 
 class Membership:
@@ -30,13 +32,16 @@ class Membership:
         self.port = ClusterPort(cloud, local)
         local.port = self.port
         self._sock = sock
+        self._context: ssl.SSLContext | None = None
         self._started = cloud.world.now()
         self.address = cloud.settings.cluster_address or own_address(sock)
 
     async def begin(self) -> None:
         """Key and certificate, the nodes of this very process, and the first sign of life."""
         cloud, settings = self.cloud, self.cloud.settings
-        await cloud.db.run(lambda tx: authority.controller_files(tx, cloud, cloud.cluster_folder))
+        await self._keep_certificate()
+        # What an earlier process of this controller has left: it has no connections yet.
+        await cloud.db.run(lambda tx: nodes.all_left(tx, cloud.controller))
         host = settings.address or self.address.rpartition(":")[0].strip("[]")
         for name in self.local.agents:
             await cloud.db.run(lambda tx, name=name: nodes.own(tx, cloud, name, host))  # type: ignore[misc]
@@ -50,10 +55,11 @@ class Membership:
 
     def work(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs as long as the process."""
-        context = authority.server_context(self.cloud.cluster_folder)
-        yield self.port.serve(self._sock, context)
+        self._context = certificates.server_context(self.cloud.cluster_folder)
+        yield self.port.serve(self._sock, self._context)
         yield self.port.control(str(self.cloud.settings.run / "control.sock"))
         yield self._live()
+        yield self._renew()
         if self.cloud.bus.carrier is not None:
             yield self.cloud.bus.carrier.run()
 
@@ -64,6 +70,20 @@ class Membership:
                 await self._beat()
             except Exception as error:
                 _LOG.warning("this controller's sign of life cannot be written now: %s", error)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW)
+            try:
+                if await self._keep_certificate() and self._context is not None:
+                    folder = self.cloud.cluster_folder
+                    self._context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+            except Exception as error:
+                _LOG.warning("this controller's certificate cannot be renewed now: %s", error)
+
+    async def _keep_certificate(self) -> bool:
+        cloud = self.cloud
+        return await cloud.db.run(lambda tx: authority.controller_files(tx, cloud, cloud.cluster_folder))
 
     async def _beat(self) -> None:
         served = [service.name for service in self.cloud.served]

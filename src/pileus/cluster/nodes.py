@@ -5,22 +5,34 @@ A node that is part of a controller's own process (`pileus up`) has no row here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pileus.cluster import authority, tokens
+from pileus.cluster import authority, controllers, tokens
+from pileus.cluster.invitation import ROLES
 from pileus.cluster.tables import node
+from pileus.db.locks import bump_revision
+from pileus.db.transaction import Retry
 from pileus.web.errors import BadRequest, Conflict, Forbidden, NotFound
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
+COUNTER = "cluster.connections"
+"""Counts what makes a connection of another controller worthless: a removal, or another connection of the node."""
+
 _c = node.c
-_LONGEST = 200
+_LONGEST = 64
+_NAME = re.compile(rf"[0-9A-Za-z][0-9A-Za-z._-]{{0,{_LONGEST - 1}}}", re.ASCII)
+_INSTANCE = re.compile("[0-9a-f]{1,31}", re.ASCII)
+_AT_ONCE = 500
 _ROW = sa.select(node).where(_c.name == sa.bindparam("n"))
+_SESSION = sa.select(_c.session).where(_c.name == sa.bindparam("n"))
 
 
 # -- for rooms
@@ -71,12 +83,12 @@ def join(
     """Let a node in: its certificate, PEM, and its roles. The same node with the same key may ask again.
 
     Raises Forbidden for a token that is not good, Conflict for a name that another has, BadRequest."""
-    _check_name(name)
+    _check(name, address)
     digest = authority.digest_of_request(request)
     before = tx.first(_ROW, {"n": name})
     again = before is not None and before.key_digest == digest and before.token_id == token_id
     row = tokens.redeem(tx, cloud, token_id, secret, again=again)
-    mine = tuple(role for role in tokens.ROLES if role in (roles or row.roles))
+    mine = tuple(role for role in ROLES if role in (roles or row.roles))
     beyond = [role for role in roles if role not in row.roles]
     if beyond or not mine:
         raise Forbidden(f"The join token allows the roles {', '.join(row.roles)}; asked for: {', '.join(roles)}.")
@@ -85,49 +97,101 @@ def join(
             f"A node named {name} has joined already, with another key. Is it another machine? Set node_name. Is it "
             f"the same one, set up anew? Then first: pileus node remove {name}"
         )
-    now = cloud.world.now()
     values: dict[str, Any] = {
-        "roles": list(mine), "key_digest": digest, "token_id": token_id, "address": address, "version": version,
+        "roles": list(mine), "key_digest": digest, "token_id": token_id, "address": address,
+        "version": version[:_LONGEST],
     }
     if before is None:
-        tx.execute(node.insert().values(
-            name=name, controller="", session="", seen=0.0, joined=now, draining=False, **values
-        ))
+        _insert(tx, cloud, name, **values)
     else:
         tx.execute(node.update().where(_c.name == name).values(**values))
+        _moved(tx, cloud, before, address)
     return authority.issue(tx, cloud, request, "node", name), mine
 
 
-def _check_name(name: str) -> None:
-    good = name and len(name) <= _LONGEST and all(c.isascii() and (c.isalnum() or c in "-._") for c in name)
-    if not good:
-        raise BadRequest(f"'{name[:80]}' cannot be a node's name: letters, digits, '-', '.' and '_', at most 200.")
+def _check(name: str, address: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadRequest(
+            f"'{name[:80]}' cannot be a node's name: at most {_LONGEST} letters, digits, '-', '.' and '_', and a "
+            "letter or digit first. Set node_name."
+        )
+    if address:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise BadRequest(f"'{address[:80]}' is no IP address. Set address.") from None
+
+
+def _insert(tx: Tx, cloud: Cloud, name: str, **values: Any) -> None:
+    new = {"controller": "", "session": "", "seen": 0.0, "joined": cloud.world.now(), "draining": False, **values}
+    try:
+        with tx.savepoint():
+            tx.execute(node.insert().values(name=name, **new))
+    except sa.exc.IntegrityError:
+        raise Retry(f"node {name} has just been made by another") from None
+
+
+def _moved(tx: Tx, cloud: Cloud, before: Any, address: str) -> None:
+    if address and address != before.address and "network" in cloud.rooms:
+        from pileus.network import wiring
+
+        wiring.node_moved(tx, cloud, before.name)
 
 
 def own(tx: Tx, cloud: Cloud, name: str, address: str) -> None:
     """A node of a controller's own process: it has every role, needs no certificate, and nobody else can be it."""
-    now = cloud.world.now()
     values: dict[str, Any] = {
-        "roles": list(tokens.ROLES), "key_digest": "", "address": address, "controller": cloud.controller, "seen": now,
+        "roles": list(ROLES), "key_digest": "", "address": address, "controller": cloud.controller,
+        "seen": cloud.world.now(),
     }
     if not tx.execute(node.update().where(_c.name == name).values(**values)).rowcount:
-        tx.execute(node.insert().values(
-            name=name, token_id="", session="", joined=now, draining=False, version="", **values
-        ))
+        _insert(tx, cloud, name, token_id="", version="", **values)
 
 
-def admit(tx: Tx, cloud: Cloud, name: str, key_digest: str, *, session: str, address: str, version: str) -> Any:
-    """A node that shows its certificate is connected to this controller from now on; its row.
+def admit(
+    tx: Tx, cloud: Cloud, name: str, key_digest: str, *, instance: str, address: str = "", version: str = ""
+) -> tuple[Any, str]:
+    """A node that shows its certificate is connected to this controller from now on; its row, and the session.
 
-    Raises Forbidden when it has been removed, or is not the one that joined."""
+    `instance` is of the agent's process. Two that live with one certificate (a copied state folder) would both make
+    the same guests: the first one stays, and the second is not let in while another controller has the first's
+    connection and lives; this one's own connections are for the caller to look at.
+
+    Raises Forbidden when the node has been removed, or is not the one that joined, and Conflict."""
     row = tx.first(_ROW, {"n": name})
     if row is None or row.key_digest != key_digest:
         raise Forbidden(f"Node {name} is not part of this cloud (any more); a join token lets it in again.")
-    values = {"controller": cloud.controller, "session": session, "seen": cloud.world.now(), "version": version}
+    if not _INSTANCE.fullmatch(instance):
+        raise BadRequest("An agent's process names itself by up to 31 digits and letters from a to f.")
+    if address:
+        _check(name, address)
+    now = cloud.world.now()
+    elsewhere = row.session and row.controller != cloud.controller
+    if elsewhere and not row.session.startswith(f"{instance}.") and row.controller in controllers.live(tx, now):
+        raise taken(name, row.address)
+    session = f"{instance}.{cloud.world.hex_id()}"
+    values = {"controller": cloud.controller, "session": session, "seen": now, "version": version[:_LONGEST]}
     if address:
         values["address"] = address
+        _moved(tx, cloud, row, address)
     tx.execute(node.update().where(_c.name == name).values(**values))
-    return row
+    if elsewhere:
+        bump_revision(tx, COUNTER)  # the other controller ends its connection
+    return row, session
+
+
+def taken(name: str, address: str) -> Conflict:
+    """What a second agent with the same certificate is told."""
+    return Conflict(
+        f"Node {name} is connected already, by another agent (address {address or 'unknown'}) with this node's "
+        "certificate. If this machine is a copy of that one, give it a node_name and a state folder of its own, and "
+        "let it join by a token; it is let in once the other has stopped."
+    )
+
+
+def holds(tx: Tx, name: str, session: str) -> bool:
+    """Whether a connection is still the node's: it was not removed, and has no other one."""
+    return bool(tx.scalar(_SESSION, {"n": name}) == session)
 
 
 def left(tx: Tx, name: str, session: str) -> None:
@@ -135,10 +199,20 @@ def left(tx: Tx, name: str, session: str) -> None:
     tx.execute(node.update().where(_c.name == name, _c.session == session).values(controller="", session=""))
 
 
-def sessions(tx: Tx, controller: str) -> dict[str, tuple[str, str]]:
-    """The nodes that are connected to a controller, as the database has it: name to session and key digest."""
-    rows = tx.all(sa.select(_c.name, _c.session, _c.key_digest).where(_c.controller == controller))
-    return {row.name: (row.session, row.key_digest) for row in rows}
+def all_left(tx: Tx, controller: str) -> None:
+    """A controller has no connections: it stops, or has just started."""
+    tx.execute(node.update().where(_c.controller == controller, _c.session != "").values(controller="", session=""))
+
+
+def sessions(tx: Tx, names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The session and the key digest of those of the nodes that are part of the cloud."""
+    found: dict[str, tuple[str, str]] = {}
+    wanted = sorted(names)
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        rows = tx.all(sa.select(_c.name, _c.session, _c.key_digest).where(_c.name.in_(some)))
+        found.update((row.name, (row.session, row.key_digest)) for row in rows)
+    return found
 
 
 def controller_of(tx: Tx, name: str) -> str:
@@ -146,15 +220,18 @@ def controller_of(tx: Tx, name: str) -> str:
     return tx.scalar(sa.select(_c.controller).where(_c.name == name)) or ""
 
 
-def seen(tx: Tx, names: Sequence[str], now: float) -> None:
-    """These nodes were heard of."""
+def seen(tx: Tx, names: Sequence[str], now: float) -> list[str]:
+    """These nodes were heard of; those of them that are part of the cloud."""
+    known = tx.scalars(sa.select(_c.name).where(_c.name.in_(names)))
     tx.execute(node.update().where(_c.name.in_(names)).values(seen=now))
+    return known
 
 
 def remove(tx: Tx, name: str) -> None:
     """A node is no part of the cloud any more: its certificate counts for nothing. Raises NotFound."""
     find(tx, name)
     tx.execute(node.delete().where(_c.name == name))
+    bump_revision(tx, COUNTER)
 
 
 def set_draining(tx: Tx, name: str, value: bool) -> None:

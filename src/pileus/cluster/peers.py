@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from pileus.cluster import authority, channel, controllers, frames
+from pileus.cluster import bulk, certificates, channel, controllers, frames
 from pileus.cluster.channel import Channel
 from pileus.cluster.errors import from_failure
-from pileus.cluster.frames import Broken, Data, Failure, Hello, Reply
+from pileus.cluster.frames import Broken, Failure, Hello, Reply
+from pileus.cluster.streams import Streams
 from pileus.web.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("pileus.cluster")
 _LOOK = 2.0
 _DIAL = 5.0
+_GLANCE = 0.05
 _ASK = 60.0
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class PeerLinks:
@@ -40,14 +40,24 @@ class PeerLinks:
 
     async def ask(self, controller: str, node: str, question: str, arguments: dict[str, Any]) -> Any:
         """Have the controller ask its node. Raises Unavailable, Conflict."""
-        found = self._channels.get(controller)
-        if found is None:
-            raise Unavailable(f"Controller {controller}, to which node {node} is connected, cannot be reached.")
+        found = self._channels.get(controller) or await self._reach(controller)
         try:
             body = await asyncio.wait_for(found.call("ask", channel.pack([node, question, arguments])), _ASK)
         except (Broken, TimeoutError):
             raise Unavailable(f"Node {node} did not answer by controller {controller}.") from None
         return channel.unpack(body)
+
+    async def _reach(self, controller: str) -> Channel:
+        """The connection to a controller that has just started, perhaps. Raises Unavailable."""
+        await self._look()
+        for _ in range(int(_DIAL / _GLANCE)):
+            found, dialling = self._channels.get(controller), self._dialling.get(controller)
+            if found is not None:
+                return found
+            if dialling is None or dialling.done():
+                break
+            await asyncio.sleep(_GLANCE)
+        raise Unavailable(f"Controller {controller} cannot be reached from here.")
 
     async def run(self) -> None:
         """Keep a connection to each controller that lives, until cancelled."""
@@ -75,7 +85,7 @@ class PeerLinks:
     async def _keep(self, name: str, address: str) -> None:
         try:
             streams = await greet(self.cloud, address, Hello("peer"))
-        except (OSError, Broken, Unavailable) as error:
+        except Exception as error:
             _LOG.debug("controller %s at %s cannot be reached: %s", name, address, error)
             return
         line = Channel(*streams, _answer_nothing, lambda topic, body: None)
@@ -94,17 +104,18 @@ async def _answer_nothing(method: str, body: bytes) -> bytes:
 async def greet(cloud: Cloud, address: str, hello: Hello) -> Streams:
     """A connection to another controller's cluster port, greeted. Raises OSError, Broken, and the refusal."""
     folder = cloud.cluster_folder
-    context = authority.client_context((folder / "ca.pem").read_text(), folder / "cert.pem", folder / "key.pem")
+    context = certificates.client_context((folder / "ca.pem").read_text(), folder / "cert.pem", folder / "key.pem")
     host, _, port = address.rpartition(":")
     try:
         reader, writer = await asyncio.wait_for(
             asyncio.open_connection(
-                host.strip("[]"), int(port), ssl=context, server_hostname=authority.SERVER_NAME, limit=frames.BUFFER
+                host.strip("[]"), int(port), ssl=context, server_hostname=certificates.SERVER_NAME, limit=frames.BUFFER
             ),
             _DIAL,
         )
     except TimeoutError:
         raise Unavailable(f"{address} does not answer.") from None
+    frames.keep_alive(writer)
     try:
         await frames.write(writer, hello)
         if hello.purpose != "peer-image":  # whose first frame is data already
@@ -136,15 +147,8 @@ async def image_bytes(cloud: Cloud, controller: str, image_id: str, kind: str = 
     except (OSError, Broken) as error:
         raise Unavailable(f"Controller {controller} cannot be reached: {error}") from None
     try:
-        while True:
-            frame = await frames.read(reader)
-            if isinstance(frame, Failure):
-                raise from_failure(frame)
-            if not isinstance(frame, Data):
-                raise Unavailable(f"Controller {controller} sent something else than data.")
-            if not frame.data:
-                return
-            yield frame.data
+        async for piece in bulk.receive(reader):
+            yield piece
     except Broken as error:
         raise Unavailable(f"Controller {controller} stopped sending image {image_id}: {error}") from None
     finally:

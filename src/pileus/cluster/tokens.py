@@ -1,64 +1,48 @@
-"""Join tokens: `pileus1.FINGERPRINT.ID.SECRET`.
-
-The fingerprint is of the authority's certificate: who joins sends the secret only to a controller that this
-authority has vouched for, so that a man in the middle gets nothing. The database has only a digest of the secret.
-"""
+"""Join tokens: made, redeemed, revoked. The database has only a digest of a token's secret."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import sqlalchemy as sa
 
-from pileus.cluster import authority
+from pileus.cluster import authority, certificates, invitation
+from pileus.cluster.invitation import ROLES
 from pileus.cluster.tables import token
-from pileus.web.errors import Forbidden, NotFound
+from pileus.web.errors import BadRequest, Forbidden, NotFound
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
-ROLES = ("compute", "network", "storage")
-"""What a node can be; one with none of them cannot join."""
-
-_MARK = "pileus1"
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """A token taken apart."""
-
-    fingerprint: str
-    id: str
-    secret: str
-
-
-class BadToken(ValueError):
-    """This is no join token."""
-
-
-def parse(text: str) -> Parts:
-    """Raises BadToken."""
-    mark, *parts = text.strip().split(".")
-    if mark != _MARK or len(parts) != 3 or not all(parts) or len(parts[0]) != 64:
-        raise BadToken("this is no join token: one looks like pileus1.….….… and `pileus token create` prints it")
-    return Parts(*parts)
+_LONGEST = 255
 
 
 def create(
     tx: Tx, cloud: Cloud, *, roles: tuple[str, ...], hours: float | None, uses: int | None, description: str = ""
 ) -> str:
-    """A new token, which is shown this once. `hours` None: it does not expire; `uses` None: any number of nodes."""
-    fingerprint = authority.fingerprint(authority.ensure(tx, cloud))
+    """A new token, which is shown this once. `hours` None: it does not expire; `uses` None: any number of nodes.
+
+    Raises BadRequest for roles that there are not, and for a token by which nobody could ever join."""
+    wrong = [role for role in roles if role not in ROLES]
+    if wrong or not roles:
+        raise BadRequest(f"A token is for some of the roles {', '.join(ROLES)}, not for '{', '.join(wrong)}'.")
+    lasts = hours is None or (hours > 0 and math.isfinite(hours))
+    if not lasts or (uses is not None and uses < 1):
+        raise BadRequest("A token has to be good for some time, and for one node at least.")
+    if len(description) > _LONGEST:
+        raise BadRequest(f"A description has at most {_LONGEST} characters.")
+    fingerprint = certificates.fingerprint(authority.ensure(tx, cloud))
     now = cloud.world.now()
-    token_id, secret = cloud.world.hex_id()[:12], cloud.world.secret(24).replace(".", "-")
+    parts = invitation.Parts(fingerprint, cloud.world.hex_id()[:12], cloud.world.secret(24))
     tx.execute(token.insert().values(
-        id=token_id, digest=_digest(secret), roles=list(roles), description=description, created=now,
+        id=parts.id, digest=_digest(parts.secret), roles=list(roles), description=description, created=now,
         expires=None if hours is None else now + hours * 3600, uses_left=uses, revoked=False,
     ))
-    return f"{_MARK}.{fingerprint}.{token_id}.{secret}"
+    return invitation.text(parts)
 
 
 def redeem(tx: Tx, cloud: Cloud, token_id: str, secret: str, *, again: bool) -> Any:

@@ -11,16 +11,20 @@ import contextlib
 import json
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pileus.cluster import authority, channel, frames, tokens
+from pileus.cluster import certificates, channel, frames, invitation
 from pileus.cluster.errors import from_failure
 from pileus.cluster.frames import Broken, Failure, Hello, Reply
-from pileus.web.errors import Problem
+from pileus.cluster.streams import Streams
+from pileus.web.errors import Problem, Unavailable
 
 PORT = 8443
 _DIAL = 8.0
+_JOIN = 30.0
+_AT_ONCE = 8
 
 
 class CannotJoin(Exception):
@@ -43,7 +47,7 @@ class Identity:
     def context(self) -> ssl.SSLContext:
         """TLS towards the controllers."""
         if self._context is None:
-            self._context = authority.client_context(
+            self._context = certificates.client_context(
                 (self.folder / "ca.pem").read_text(), self.folder / "cert.pem", self.folder / "key.pem"
             )
         return self._context
@@ -58,105 +62,143 @@ class Identity:
 
     def renewal(self) -> str | None:
         """A request for a new certificate, when the one here is near its end."""
-        if not authority.wants_renewal((self.folder / "cert.pem").read_text(), time.time()):
+        if not certificates.wants_renewal((self.folder / "cert.pem").read_text(), time.time()):
             return None
-        return authority.request_for((self.folder / "key.pem").read_text(), self.node)
+        return certificates.request_for((self.folder / "key.pem").read_text(), self.node)
 
     def keep_certificate(self, certificate: str) -> None:
         """Use a new certificate from the next connection on."""
-        authority.keep(self.folder / "cert.pem", certificate)
+        certificates.keep(self.folder / "cert.pem", certificate)
         self._context = None
 
 
 def has_joined(folder: Path) -> bool:
-    """Whether the folder holds a node's identity."""
-    return (folder / "node.json").exists()
+    """Whether the folder holds a node's identity, with a certificate that has not run out."""
+    try:
+        return certificates.end((folder / "cert.pem").read_text()) > time.time() and (folder / "node.json").exists()
+    except FileNotFoundError:
+        return False
 
 
 def addresses(text: str) -> list[str]:
-    """`https://a:8443,b` as `["a:8443", "b:8443"]`."""
+    """`https://a:8443,b,2001:db8::1` as `["a:8443", "b:8443", "[2001:db8::1]:8443"]`. Raises ValueError."""
     found = []
     for part in text.split(","):
         name = part.strip().removeprefix("https://").rstrip("/")
         if not name:
             continue
-        bare = (name.startswith("[") and name.endswith("]")) or (":" not in name)
-        found.append(f"{name}:{PORT}" if bare else name)
+        if name.count(":") > 1 and not name.startswith("["):
+            name = f"[{name}]"
+        if name.endswith("]") or ":" not in name:
+            name = f"{name}:{PORT}"
+        if not name.rpartition(":")[2].isdecimal():
+            raise ValueError(f"'{part.strip()}' is no controller's address: write HOST or HOST:PORT")
+        found.append(name)
     return found
 
 
-async def dial(identity: Identity, server: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def dial(identity: Identity, server: str) -> Streams:
     """A connection to a controller as this node. Raises OSError (TimeoutError is one)."""
     return await _dial(server, identity.context)
 
 
-async def _dial(server: str, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _dial(server: str, context: ssl.SSLContext) -> Streams:
     host, _, port = server.rpartition(":")
-    return await asyncio.wait_for(
+    reader, writer = await asyncio.wait_for(
         asyncio.open_connection(
-            host.strip("[]"), int(port), ssl=context, server_hostname=authority.SERVER_NAME, limit=frames.BUFFER
+            host.strip("[]"), int(port), ssl=context, server_hostname=certificates.SERVER_NAME, limit=frames.BUFFER
         ),
         _DIAL,
     )
+    frames.keep_alive(writer)
+    return reader, writer
 
 
-async def join(
-    folder: Path, servers: list[str], token: str, *, name: str, roles: tuple[str, ...], address: str, version: str
-) -> Identity:
-    """Join by a token; told again after being killed, it goes on. Raises CannotJoin."""
-    try:
-        parts = tokens.parse(token)
-    except tokens.BadToken as error:
-        raise CannotJoin(str(error)) from None
-    problems = []
-    for server in servers:
+class Joining:
+    """One process that joins, as one node or as many (fake ones)."""
+
+    def __init__(self, servers: list[str], token: str, *, roles: tuple[str, ...], address: str, version: str) -> None:
+        """Raises CannotJoin for what is no token."""
         try:
-            ca = await _authority(server)
-            if authority.fingerprint(ca) != parts.fingerprint:
-                raise CannotJoin(
-                    f"{server} is not of the cloud that this token is for: its authority is another. Somebody may be "
-                    "in between; the token has not been sent."
-                )
-            await _enter(folder, server, servers, ca, parts, name, roles, address, version)
-            return Identity(folder)
-        except (OSError, Broken, ValueError) as error:
-            problems.append(f"{server}: {error or type(error).__name__}")
-        except Problem as problem:
-            raise CannotJoin(str(problem)) from None
-    raise CannotJoin("no controller could be joined: " + "; ".join(problems))
+            self._token = invitation.parse(token)
+        except invitation.BadToken as error:
+            raise CannotJoin(str(error)) from None
+        self._servers, self._roles, self._address, self._version = servers, roles, address, version
+        self._trusted: dict[str, tuple[str, ssl.SSLContext]] = {}
+
+    async def all(self, folders: Mapping[str, Path]) -> None:
+        """Join as each of the names; told again after being killed, it goes on. Raises CannotJoin."""
+        names = iter(folders)
+
+        async def some() -> None:
+            for name in names:
+                await self.one(folders[name], name)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_AT_ONCE, len(folders))):
+                    group.create_task(some())
+        except* CannotJoin as failed:
+            raise failed.exceptions[0] from None
+
+    async def one(self, folder: Path, name: str) -> Identity:
+        """Join as this node, at the first controller that answers. Raises CannotJoin."""
+        problems = []
+        for server in self._servers:
+            try:
+                await self._enter(folder, server, name)
+                return Identity(folder)
+            except CannotJoin:
+                raise
+            except Unavailable as error:
+                problems.append(f"{server}: {error}")
+            except Problem as problem:
+                raise CannotJoin(str(problem)) from None
+            except Exception as error:
+                problems.append(f"{server}: {error or type(error).__name__}")
+        raise CannotJoin("no controller could be joined: " + "; ".join(problems))
+
+    async def _enter(self, folder: Path, server: str, name: str) -> None:
+        if server not in self._trusted:
+            self._trusted[server] = await self._pinned(server)
+        ca, context = self._trusted[server]
+        key = certificates.keep_key(folder / "key.pem")
+        try:
+            request = certificates.request_for(key, name)
+        except ValueError as error:
+            raise CannotJoin(f"'{name}' cannot be a node's name: {error}. Set node_name.") from None
+        streams = await _dial(server, context)
+        wish = {
+            "token_id": self._token.id, "secret": self._token.secret, "name": name, "request": request,
+            "roles": list(self._roles), "version": self._version,
+            "address": self._address or str(streams[1].get_extra_info("sockname")[0]),
+        }
+        said: dict[str, Any] = channel.unpack(await _ask(streams, Hello("join", wish)))
+        certificates.keep(folder / "ca.pem", ca)
+        certificates.keep(folder / "cert.pem", said["certificate"])
+        known = list(dict.fromkeys([*said["controllers"], *self._servers]))
+        _write(folder, name, tuple(said["roles"]), known, self._servers)
+
+    async def _pinned(self, server: str) -> tuple[str, ssl.SSLContext]:
+        """The authority's certificate, and a context that trusts nobody else. Raises CannotJoin for another one."""
+        stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        stranger.check_hostname = False
+        stranger.verify_mode = ssl.CERT_NONE
+        said = (await _ask(await _dial(server, stranger), Hello("ca"))).decode("ascii")
+        ca = certificates.only(said)
+        if certificates.fingerprint(ca) != self._token.fingerprint:
+            raise CannotJoin(
+                f"{server} is not of the cloud that this token is for: its authority is another. Somebody may be "
+                "in between; the token has not been sent."
+            )
+        return ca, certificates.client_context(ca)
 
 
-async def _authority(server: str) -> str:
-    """The certificate of the authority that a server says it has; not to be trusted before it is compared."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return (await _ask(await _dial(server, context), Hello("ca"))).decode("ascii")
-
-
-async def _enter(
-    folder: Path, server: str, servers: list[str], ca: str, parts: tokens.Parts, name: str, roles: tuple[str, ...],
-    address: str, version: str,
-) -> None:
-    key = authority.keep_key(folder / "key.pem")
-    streams = await _dial(server, authority.client_context(ca))
-    here = address or str(streams[1].get_extra_info("sockname")[0])
-    wish = {
-        "token_id": parts.id, "secret": parts.secret, "name": name, "request": authority.request_for(key, name),
-        "roles": list(roles), "address": here, "version": version,
-    }
-    said: dict[str, Any] = channel.unpack(await _ask(streams, Hello("join", wish)))
-    authority.keep(folder / "ca.pem", ca)
-    authority.keep(folder / "cert.pem", said["certificate"])
-    known = list(dict.fromkeys([*said["controllers"], *servers]))
-    _write(folder, name, tuple(said["roles"]), known, servers)
-
-
-async def _ask(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], hello: Hello) -> bytes:
+async def _ask(streams: Streams, hello: Hello) -> bytes:
     reader, writer = streams
     try:
         await frames.write(writer, hello)
-        frame = await asyncio.wait_for(frames.read(reader, frames.LARGEST_HELLO), _DIAL)
+        frame = await asyncio.wait_for(frames.read(reader, frames.LARGEST_HELLO), _JOIN)
     finally:
         writer.close()
     if isinstance(frame, Failure):
@@ -168,4 +210,4 @@ async def _ask(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], hello
 
 def _write(folder: Path, name: str, roles: tuple[str, ...], servers: list[str], joined_by: list[str]) -> None:
     said = {"name": name, "roles": list(roles), "servers": servers, "joined_by": joined_by}
-    authority.keep(folder / "node.json", json.dumps(said))
+    certificates.keep(folder / "node.json", json.dumps(said))

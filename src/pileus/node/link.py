@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from pileus.cluster import channel, frames
+from pileus.cluster import bulk, channel, frames
 from pileus.cluster.channel import Channel
 from pileus.cluster.errors import from_failure
-from pileus.cluster.frames import Broken, Data, Failure, Hello, Reply
-from pileus.cluster.streams import splice
+from pileus.cluster.frames import TIME, Broken, Data, Failure, Hello, Reply
+from pileus.cluster.streams import Streams, splice
 from pileus.node.agent import Agent
 from pileus.node.contract import (
     GuestReport,
@@ -29,13 +29,23 @@ from pileus.node.contract import (
     TaskResult,
 )
 from pileus.node.identity import Identity, dial
-from pileus.web.errors import Conflict, Forbidden, NotFound
+from pileus.web.errors import BadRequest, Conflict, Forbidden, Problem, Unavailable
 
 _LOG = logging.getLogger("pileus.node.link")
 _GREETING = 10.0
 _ANSWER = 60.0
 _PAUSES = (0.1, 0.3, 1.0, 2.0, 3.0)
+_REFUSED = 30.0
+_STEADY = 20.0
+_LONGEST_PAUSE = 3.0
+_FACTS_EVERY = 60.0
+_RENEW = 3600.0
+_PATIENCE = 60.0
+"""Seconds without a byte of an image after which another node may have more luck."""
+_PATIENCE_TO_STORE = 240.0
+"""A controller that was killed while it took a snapshot is waited for: its lease of the image has to run out."""
 _PIECE = 1 << 20
+_LOST = (OSError, TimeoutError)  # Broken is an OSError
 
 _json = msgspec.json.Encoder()
 _TASK = msgspec.json.Decoder(Task)
@@ -48,83 +58,106 @@ class RemoteLink:
     def __init__(self, identity: Identity, address: str, version: str) -> None:
         self.node = identity.node
         self.agent: Agent | None = None
-        self._identity, self._address, self._version = identity, address, version
+        self.address = address
+        self.identity = identity
+        self._version = version
+        self._instance = secrets.token_hex(8)
         self._channel: Channel | None = None
         self._there = asyncio.Event()
         self._tasks: asyncio.Queue[Task] = asyncio.Queue()
         self._network = asyncio.Event()
-        self._skew = 0.0  # controllers' clock minus this one
         self._server = ""
         self._streams: set[asyncio.Task[None]] = set()
-
-    @property
-    def servers(self) -> list[str]:
-        """The controllers that are known, HOST:PORT."""
-        return self._identity.servers
+        self._facts: HypervisorFacts | None = None
+        self._told = 0.0
+        self._complaint = ""
 
     # -- the connection
 
     async def run(self) -> None:
-        """Connect, and connect again. Ends only by being cancelled, or with Forbidden when the node was removed."""
-        servers = list(self._identity.servers)
-        random.shuffle(servers)
-        failures = 0
+        """Connect, and connect again, until cancelled.
+
+        Raises NodeFault when the node is refused before it was ever connected: then somebody is there to read it."""
+        servers: list[str] = []
+        began, ever = time.monotonic(), False
+        failures = refusals = 0
         while True:
-            server = servers[failures % len(servers)]
+            if not servers:
+                servers = list(self.identity.servers)
+                random.shuffle(servers)
+            server, tried = servers.pop(), time.monotonic()
             try:
                 await self._once(server)
-                failures = 0
-            except Forbidden as refusal:
-                _LOG.error("controller %s refuses this node: %s", server, refusal)
+                # One that ended at once counts as a failure, so that nobody is dialled without a pause.
+                failures = 0 if time.monotonic() - tried > _STEADY else failures + 1
+                refusals, ever, self._complaint = 0, True, ""
+            except (Forbidden, BadRequest, Conflict) as refusal:
+                for_good = not isinstance(refusal, Conflict) or time.monotonic() - began > _STEADY
+                if for_good and not ever:
+                    raise NodeFault(str(refusal)) from None
+                refusals += 1
+                self._complain(logging.ERROR, f"controller {server} refuses this node: {refusal}")
+            except Exception as error:
                 failures += 1
-            except (OSError, Broken, TimeoutError, NotFound, Conflict, NodeFault) as error:
-                _LOG.warning("controller %s cannot be reached: %s", server, error or type(error).__name__)
-                failures += 1
-            if failures % len(servers) == 0:
-                servers = [*dict.fromkeys(self._identity.servers)] or servers
-                random.shuffle(servers)
-            await asyncio.sleep(_PAUSES[min(failures // len(servers), len(_PAUSES) - 1)] * (0.5 + random.random()))
+                self._complain(logging.WARNING, f"controller {server} cannot be reached: {_text(error)}")
+            await asyncio.sleep(self._pause(failures, refusals))
+
+    def _pause(self, failures: int, refusals: int) -> float:
+        """Seconds until the next try: all controllers are tried at once, then more and more seldom."""
+        if refusals:
+            return min(_REFUSED, 2.0 * refusals)
+        rounds = failures // max(1, len(self.identity.servers))
+        return _PAUSES[min(rounds, len(_PAUSES) - 1)] * (0.5 + random.random())
+
+    def _complain(self, level: int, text: str) -> None:
+        if text != self._complaint:
+            _LOG.log(level, "node %s: %s", self.node, text)
+        self._complaint = text
 
     async def _once(self, server: str) -> None:
-        reader, writer = await dial(self._identity, server)
+        """One connection, to its end. Raises why there was none."""
+        reader, writer = await dial(self.identity, server)
         try:
             local = writer.get_extra_info("sockname")[0]
-            await frames.write(writer, Hello("node", {"address": self._address or local, "version": self._version}))
+            greeting = {"address": self.address or local, "version": self._version, "instance": self._instance}
+            await frames.write(writer, Hello("node", greeting))
             said = channel.unpack(await _reply(reader, _GREETING))
+            self.identity.remember(said["controllers"])
         except BaseException:
             writer.transport.abort()
             raise
-        self._skew = said["time"] - time.time()
-        self._identity.remember(said["controllers"])
-        self._server = server
-        line = Channel(reader, writer, self._answer, self._told)
-        running = asyncio.create_task(line.run())
-        self._channel = line
+        line = Channel(reader, writer, self._answer, self._told_us)
+        self._server, self._channel, self._facts = server, line, None
         self._there.set()
         self._network.set()
-        _LOG.info("connected to controller %s", server)
+        _LOG.info("node %s is connected to controller %s", self.node, server)
+        renewing = asyncio.create_task(self._renew(line))
         try:
-            await self._renew(line)
-            await running
-            _LOG.warning("the connection to controller %s has ended", server)
+            await line.run()
+            _LOG.warning("node %s: the connection to controller %s has ended", self.node, server)
         finally:
             self._channel = None
             self._there.clear()
             line.close()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            renewing.cancel()
 
     async def _renew(self, line: Channel) -> None:
-        request = self._identity.renewal()
-        if request is not None:
-            with contextlib.suppress(Broken, NodeFault, NotFound):
-                self._identity.keep_certificate((await line.call("renew", request.encode())).decode())
+        """Have a new certificate in time, however long the connection lasts."""
+        while True:
+            request = self.identity.renewal()
+            if request is not None:
+                try:
+                    self.identity.keep_certificate((await line.call("renew", request.encode())).decode())
+                except Exception as error:
+                    _LOG.warning("node %s: its certificate cannot be renewed now: %s", self.node, _text(error))
+            await asyncio.sleep(_RENEW)
 
-    def _told(self, topic: str, body: bytes) -> None:
+    def _told_us(self, topic: str, body: bytes) -> None:
         if topic == "task":
-            task = _TASK.decode(body)
-            if task.deadline is not None:
-                task = msgspec.structs.replace(task, deadline=task.deadline - self._skew)
+            (now,) = TIME.unpack_from(body)
+            task = _TASK.decode(body[TIME.size :])
+            if task.deadline is not None:  # by the controller's clock, which may be another than this machine's
+                task = msgspec.structs.replace(task, deadline=task.deadline - now + time.time())
             self._tasks.put_nowait(task)
         elif topic == "network":
             self._network.set()
@@ -146,21 +179,31 @@ class RemoteLink:
             return channel.pack(None)
         raise NodeFault(f"nodes do not know '{method}'; is the controller newer than its node?")
 
-    async def _carry(self, number: str, near: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    async def _carry(self, number: str, near: Streams) -> None:
         try:
             reader, writer = await self._open("stream", id=number)
-            await _reply(reader, _GREETING)
-            await splice(near, (reader, writer))
-        except (OSError, Broken, TimeoutError, NotFound, Forbidden) as error:
-            _LOG.warning("a stream could not be opened: %s", error)
+            try:
+                await _reply(reader, _GREETING)
+                await splice(near, (reader, writer))
+            finally:
+                writer.close()
+        except (*_LOST, Problem) as error:
+            _LOG.warning("a stream could not be opened: %s", _text(error))
         finally:
             near[1].close()
 
-    async def _open(self, purpose: str, **arguments: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Another connection to the same controller, for bulk."""
-        await self._there.wait()
-        reader, writer = await dial(self._identity, self._server)
-        await frames.write(writer, Hello(purpose, arguments))
+    async def _open(self, purpose: str, **arguments: Any) -> Streams:
+        """Another connection to the same controller, for bulk. Raises Unavailable when there is none for long."""
+        try:
+            await asyncio.wait_for(self._there.wait(), _GREETING)
+        except TimeoutError:
+            raise Unavailable("no controller is connected") from None
+        reader, writer = await dial(self.identity, self._server)
+        try:
+            await frames.write(writer, Hello(purpose, arguments))
+        except BaseException:
+            writer.close()
+            raise
         return reader, writer
 
     async def _call(self, method: str, body: bytes) -> bytes:
@@ -170,22 +213,35 @@ class RemoteLink:
             raise Broken("no controller is connected")
         return await asyncio.wait_for(line.call(method, body), _ANSWER)
 
+    async def _insist(self, method: str, body: bytes) -> None:
+        """Ask until a controller has taken it, however long none is there, or its database is away."""
+        pause = 0.2
+        while True:
+            await self._there.wait()
+            try:
+                await self._call(method, body)
+                return
+            except (*_LOST, Unavailable) as error:
+                _LOG.warning("node %s: '%s' was not taken yet: %s", self.node, method, _text(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     # -- what an agent says
 
     async def register(self, facts: HypervisorFacts) -> None:
         """Waits for a controller as long as it takes: a node that starts first is no error."""
-        while True:
-            await self._there.wait()
-            try:
-                await self._call("register", _json.encode(facts))
-                return
-            except (Broken, TimeoutError):
-                await asyncio.sleep(0.2)
-            except Forbidden as refusal:
-                raise NodeFault(str(refusal)) from None
+        await self._insist("register", _json.encode(facts))
 
     async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
+        """What the node is like is told when that has changed, and now and then."""
+        line, now = self._channel, time.monotonic()
+        if line is None:
+            raise Broken("no controller is connected")
+        if facts is None or (facts == self._facts and now - self._told < _FACTS_EVERY):
+            return line.push("heartbeat")
         await self._call("heartbeat", _json.encode(facts))
+        self._facts, self._told = facts, now
+        return None
 
     async def tasks(self) -> AsyncIterator[Task]:
         """As they come. After a connection anew, those that are open come again: the agent knows which it has."""
@@ -194,14 +250,7 @@ class RemoteLink:
 
     async def finish(self, result: TaskResult) -> None:
         """Told until a controller has taken it; twice does no harm."""
-        body = _json.encode(result)
-        while True:
-            await self._there.wait()
-            try:
-                await self._call("finish", body)
-                return
-            except (Broken, TimeoutError):
-                await asyncio.sleep(0.2)
+        await self._insist("finish", _json.encode(result))
 
     async def guest_changed(self, report: GuestReport) -> bool:
         return msgspec.json.decode(await self._call("guest_changed", _json.encode(report)), type=bool)
@@ -219,42 +268,58 @@ class RemoteLink:
         await self._call("network_report", _json.encode(report))
 
     async def image_bytes(self, image_id: str) -> AsyncIterator[bytes]:
-        """Raises NodeFault when the image cannot be had."""
+        """Goes on where it was when the connection, or the controller, ends. Raises NodeFault."""
+        there, until = 0, time.monotonic() + _PATIENCE
+        while True:
+            try:
+                async for piece in self._image_from(image_id, there):
+                    there, until = there + len(piece), time.monotonic() + _PATIENCE
+                    yield piece
+                return
+            except (*_LOST, Unavailable) as error:
+                if time.monotonic() > until:
+                    raise NodeFault(f"image {image_id} could not be fetched: {_text(error)}") from None
+                _LOG.warning("image %s: %s; it goes on from byte %d", image_id, _text(error), there)
+            except Problem as problem:
+                raise NodeFault(f"image {image_id}: {problem}") from None
+            await asyncio.sleep(1.0)
+
+    async def _image_from(self, image_id: str, offset: int) -> AsyncIterator[bytes]:
+        reader, writer = await self._open("image", image_id=image_id, offset=offset)
         try:
-            reader, writer = await self._open("image", image_id=image_id)
-        except OSError as error:
-            raise NodeFault(f"image {image_id}: the controller cannot be reached: {error}") from None
-        try:
-            while True:
-                frame = await frames.read(reader)
-                if isinstance(frame, Failure):
-                    raise NodeFault(f"image {image_id}: {frame.text}")
-                if not isinstance(frame, Data):
-                    raise NodeFault(f"image {image_id}: the controller sent something else than data")
-                if not frame.data:
-                    return
-                yield frame.data
-        except Broken as error:
-            raise NodeFault(f"image {image_id}: {error}") from None
+            async for piece in bulk.receive(reader):
+                yield piece
         finally:
-            writer.close()
+            writer.transport.abort()
 
     async def image_store(self, image_id: str, file: Path) -> None:
+        """Sent again when the connection, or the controller, ends. Raises NodeFault when it is not taken."""
+        until = time.monotonic() + _PATIENCE_TO_STORE
+        while True:
+            try:
+                if await self._image_sent(image_id, file):
+                    return
+            except (*_LOST, Unavailable) as error:
+                if time.monotonic() > until:
+                    raise NodeFault(f"the snapshot cannot be stored: {_text(error)}") from None
+                _LOG.warning("the snapshot %s was not stored: %s; once more", image_id, _text(error))
+            except Problem as problem:
+                raise NodeFault(f"the snapshot cannot be stored: {problem}") from None
+            await asyncio.sleep(1.0)
+
+    async def _image_sent(self, image_id: str, file: Path) -> bool:
+        """Whether the image has the data now; else an earlier try has not been undone yet."""
+        reader, writer = await self._open("store", image_id=image_id)
         try:
-            reader, writer = await self._open("store", image_id=image_id)
-        except OSError as error:
-            raise NodeFault(f"the snapshot cannot be stored: {error}") from None
-        try:
-            if await _reply(reader, _ANSWER) == b"had":
-                return
-            handle = await asyncio.to_thread(file.open, "rb")
-            with handle:
+            answer = await _reply(reader, _ANSWER)
+            if answer != b"send":
+                return answer == b"had"
+            with await asyncio.to_thread(file.open, "rb") as handle:
                 while piece := await asyncio.to_thread(handle.read, _PIECE):
-                    await frames.write(writer, Data(piece))
+                    await asyncio.wait_for(frames.write(writer, Data(piece)), bulk.IDLE)
             await frames.write(writer, Data())
             await _reply(reader, None)
-        except (Broken, Forbidden, NotFound, Conflict) as error:
-            raise NodeFault(f"the snapshot cannot be stored: {error}") from None
+            return True
         finally:
             writer.close()
 
@@ -264,6 +329,10 @@ class RemoteLink:
         answer = await self._call("metadata", channel.pack([network_id, address, method, path, body]))
         status, media, data = channel.unpack(answer)
         return status, media, data
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _reply(reader: asyncio.StreamReader, seconds: float | None) -> bytes:

@@ -48,6 +48,8 @@ class AgentProcess:
         if not self.settings.address:
             # Where guests are moved to and networks end has to be known before the drivers start.
             self.settings = msgspec.structs.replace(self.settings, address=await self._own_address())
+            for link in self.links.values():
+                link.address = self.settings.address
         agents = make_agents(self.settings, self._link, lambda image: None, self.roles)
         for name, agent in agents.items():
             self.links[name].agent = agent
@@ -73,7 +75,7 @@ class AgentProcess:
 
     async def _own_address(self) -> str:
         """The address from which this machine reaches a controller; "" when there is no way to any now."""
-        for server in next(iter(self.links.values())).servers:
+        for server in next(iter(self.links.values())).identity.servers:
             host, _, port = server.rpartition(":")
             loop = asyncio.get_running_loop()
             try:

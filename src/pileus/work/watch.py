@@ -40,7 +40,7 @@ async def run(cloud: Cloud, here: Callable[[], Iterable[str]]) -> None:
                 if last.get(node) != seen[node]:
                     cloud.bus.wake_here(node)
             last = seen
-            if cloud.bus.carrier is not None and cloud.world.monotonic() - looked > _NETWORK_EVERY:
+            if cloud.world.monotonic() - looked > _NETWORK_EVERY:
                 looked = cloud.world.monotonic()
                 counted = await _network(cloud, mine, counted)
         except Exception as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
+import time
 from typing import Any
 
 from pileus.node.contract import GuestEvent, GuestGone, GuestState, HypervisorFacts, NodeFault
+from pileus.node.hypervisor import uptime
 
 
 class NoGuests:
@@ -30,7 +31,7 @@ class NoGuests:
         )
 
     async def uptime(self) -> str:
-        return Path("/proc/uptime").read_text().strip()
+        return uptime.text(time.time(), time.monotonic())
 
     async def guests(self) -> list[GuestState]:
         return []
