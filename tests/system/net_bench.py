@@ -50,18 +50,21 @@ def must(namespace: str | None, words: str) -> str:
 class Node:
     """A driver whose host namespace is one made for it; its event loop runs in a thread that lives there."""
 
-    def __init__(self, prefix: str, vtep: str | None = None, masquerade: bool = False) -> None:
+    def __init__(
+        self, prefix: str, vtep: str | None = None, masquerade: bool = False,
+        addresses: tuple[str, ...] = ("172.24.4.1/24",), physical: dict[str, str] | None = None,
+    ) -> None:
         self.prefix = prefix
         self.host = f"{prefix}-host"
         self.outside = f"{prefix}-world"
         self.bridge = "pub0"
         namespaces.ip_batch(None, [f"netns add {self.host}", f"netns add {self.outside}"])
         must(self.host, "ip link set lo up")
-        bridge = HostBridge(name=self.bridge, addresses=("172.24.4.1/24",), masquerade=masquerade)
+        bridge = HostBridge(name=self.bridge, addresses=addresses, masquerade=masquerade)
         self.settings = NetSettings(
             state_dir=Path("/run") / f"pileus-{prefix}",
             prefix=prefix,
-            physical_networks={"public": self.bridge},
+            physical_networks={"public": self.bridge} if physical is None else physical,
             host_bridges=(bridge,),
             vtep=vtep,
             tap_wait_seconds=2,

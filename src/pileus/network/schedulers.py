@@ -40,7 +40,8 @@ def _check_can(call: Call, row: Row[Any], physical: list[str]) -> None:
     if lacking:
         raise conflict(
             "PhysicalNetworkNotReached",
-            f"Node {row.node} has no physical network {', '.join(lacking)}; name its bridge in physical_networks there.",
+            f"Node {row.node} has no physical network {', '.join(lacking)}: its setting physical_networks names those "
+            "that it has.",
         )
 
 

@@ -28,14 +28,16 @@ from pileus.node.net.dnsmasq import Dnsmasq, require_user
 from pileus.node.net.links import observe_devices, remove_namespace
 from pileus.node.net.listeners import Listeners
 from pileus.node.net.outside import Outside
-from pileus.node.net.router import Router
+from pileus.node.net.router import Greetings, Router
 from pileus.node.net.settings import NetSettings, resolvers
 from pileus.node.net.switch import Outcome, Switch
+from pileus.node.net.uplink import reached
 
 T = TypeVar("T")
 Refresh = Callable[[], Awaitable[None]]
 _log = logging.getLogger(__name__)
 _ASK_SECONDS = 0.2  # between two requests for a state that has the port
+_GREET_AGAIN = (0.3, 1.0, 2.0)  # seconds between announcements of a router's new addresses
 _TOGETHER = 4  # networks worked on at once: the work is mostly the kernel's and short programs'
 
 
@@ -64,6 +66,8 @@ class BridgeDriver:
         self._adopted = False
         self._applied = asyncio.Event()
         self._asked: set[asyncio.Task[None]] = set()
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._errors: dict[str, str] = {}  # of the last apply
         self._wanted = False
 
     async def _thread(self, function: Callable[..., T], *arguments: object) -> T:
@@ -90,7 +94,7 @@ class BridgeDriver:
 
     async def stop(self) -> None:
         """Let go: namespaces, taps and DHCP servers go on without the agent."""
-        for task in list(self._asked):
+        for task in [*self._asked, *self._greeting]:
             task.cancel()
         self._listeners.close_all()
         await asyncio.to_thread(self._executor.shutdown)
@@ -109,7 +113,11 @@ class BridgeDriver:
             await self._apply_routers(state, errors)
             applied, self._applied = self._applied, asyncio.Event()
             applied.set()
-        return NetworkReport(revision=state.revision, ports_up=tuple(sorted(up)), errors=errors)
+        self._errors = errors
+        return NetworkReport(
+            revision=state.revision, ports_up=tuple(sorted(up)), errors=errors, lease=state.lease,
+            physical_networks=await self._thread(reached, self._settings),
+        )
 
     async def _apply_networks(self, state: NodeNetwork, errors: dict[str, str]) -> set[str]:
         groups = {group.id: group for group in state.security_groups}
@@ -146,12 +154,25 @@ class BridgeDriver:
         async def one(router: RouterState) -> None:
             known = self._routers.setdefault(router.id, Router(self._settings, router.id))
             try:
-                await self._thread(known.apply, router, networks)
+                if greetings := await self._thread(known.apply, router, networks):
+                    self._greet_again(known, greetings)
                 await self._listeners.open(router.id, known.namespace, router=True)
             except Exception as fault:
                 errors[router.id] = _words(fault)
 
         await asyncio.gather(*(one(router) for router in state.routers))
+
+    def _greet_again(self, router: Router, greetings: Greetings) -> None:
+        """Say some moments later too where the router's addresses are."""
+        async def greet() -> None:
+            for pause in _GREET_AGAIN:
+                await asyncio.sleep(pause)
+                if self._routers.get(router.id) is router:
+                    await self._thread(router.greet, greetings)
+
+        task = asyncio.create_task(greet())
+        self._greeting.add(task)
+        task.add_done_callback(self._greeting.discard)
 
     async def _remove_gone(self, state: NodeNetwork, errors: dict[str, str]) -> None:
         for identity in self._routers.keys() - {router.id for router in state.routers}:
@@ -201,8 +222,10 @@ class BridgeDriver:
                     if not self._knows(nic):
                         await asyncio.sleep(_ASK_SECONDS)
         except TimeoutError:
+            why = self._errors.get(nic.network_id)
             raise NodeFault(
-                f"port {nic.port_id} did not come to this node within "
+                f"Binding failed for port {nic.port_id}: network {nic.network_id} cannot be had on this node: {why}"
+                if why else f"port {nic.port_id} did not come to this node within "
                 f"{self._settings.tap_wait_seconds:g} s; is it bound to this node?"
             ) from None
         async with self._lock_of(nic.network_id):

@@ -24,7 +24,7 @@ class FakeNetworkDriver:
         """Remember the state, for inventory, and report its enabled ports up."""
         self._state = state
         up = tuple(port.id for port in state.ports if port.admin_state_up)
-        return NetworkReport(revision=state.revision, ports_up=up)
+        return NetworkReport(revision=state.revision, ports_up=up, lease=state.lease)
 
     async def inventory(self) -> dict[str, set[str]]:
         """What was applied last."""

@@ -30,6 +30,9 @@ CUT = 0x70696C65  # connection mark: a rule that allowed it is gone
 _ND_EGRESS = "{ 130, 131, 132, 133, 135, 136, 143 }"
 _ND_INGRESS = "{ 130, 131, 132, 134, 135, 136 }"
 _PLAIN = "{ ip, ip6, arp }"
+_SENT = "{ ip, ip6, arp, 0x8035 }"
+"""What guests may send. RARP is how QEMU tells where a guest is that has just been moved; it goes to no guest."""
+
 _ANY4 = "0.0.0.0/0"
 
 
@@ -147,7 +150,7 @@ def _collapsed(addresses: Iterable[str], version: int) -> list[str]:
 
 # Of all guests alike: never a DHCP server's or a router's words, and no tags around the filter.
 _COMMON = (
-    f"ether type != {_PLAIN} drop",
+    f"ether type != {_SENT} drop",
     "udp sport 67 udp dport 68 drop",
     "udp sport 547 udp dport 546 drop",
     "icmpv6 type { nd-router-advert, nd-redirect } drop",
@@ -159,6 +162,7 @@ def sender_rules(port: PortState) -> list[str]:
     senders = _senders(port)
     rules = [
         f"ether saddr != {_one_of(senders)} drop",
+        "ether type 0x8035 return",
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return",
         # Before it has an address: duplicate detection, and joining the groups of the address it wants.
         "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld-listener-report, 143 } return",
@@ -229,6 +233,9 @@ def _inet_table(firewall: Firewall, numbers: dict[str, int]) -> Table:
                 f"icmpv6 type {_ND_INGRESS} accept",
                 "udp sport 67 udp dport 68 accept",
                 "udp sport 547 udp dport 546 accept",
+                # Answers of servers on another node, for guests that track no connections; from one here they do
+                # not come this way.
+                f"ip saddr {_one_of(servers)} ct state established accept",
                 f"ct mark {CUT} drop",
                 "meta mark vmap @receivers",
             ),

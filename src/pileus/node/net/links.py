@@ -19,6 +19,8 @@ PROTOCOL = "112"  # of routes: unassigned in rt_protos
 Address = tuple[str, str]  # device, "10.0.0.1/24"
 Route = tuple[str, str, str]  # destination, nexthop or "", device or ""
 Forward = tuple[str, str]  # MAC address, VTEP
+Neighbour = tuple[str, str]  # IPv4 address, MAC address
+FLOOD = "00:00:00:00:00:00"
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -135,12 +137,16 @@ def _route(route: Route) -> str:
 
 
 def forward_commands(device: str, old: Iterable[Forward], new: Iterable[Forward]) -> Iterator[str]:
-    """`bridge` commands for a tunnel's table of who is behind which node; the zero MAC is for floods."""
+    """`bridge` commands for a tunnel's table of who is behind which node; the zero MAC is for floods.
+
+    One who is behind another node now is so from one frame to the next."""
     before, after = set(old), set(new)
-    for mac, vtep in sorted(before - after):
-        yield f"fdb del {mac} dev {device} dst {vtep} self"
+    stay = {mac for mac, _ in after if mac != FLOOD}
     for mac, vtep in sorted(after - before):
-        yield f"fdb append {mac} dev {device} dst {vtep} self permanent"
+        yield f"fdb {'append' if mac == FLOOD else 'replace'} {mac} dev {device} dst {vtep} self permanent"
+    for mac, vtep in sorted(before - after):
+        if mac not in stay:
+            yield f"fdb del {mac} dev {device} dst {vtep} self"
 
 
 def observe_forwards(namespace: str, device: str) -> set[Forward]:
@@ -148,3 +154,16 @@ def observe_forwards(namespace: str, device: str) -> set[Forward]:
     text = run(namespace, ("bridge", "-json", "fdb", "show", "dev", device))
     rows = msgspec.json.decode(text, type=list[dict[str, Any]]) if text.strip() else []
     return {(str(row["mac"]), str(row["dst"])) for row in rows if row.get("dst")}
+
+
+def observe_fixed(namespace: str, device: str) -> set[str]:
+    """The MAC addresses that the bridge was told to be behind one of its ports."""
+    text = run(namespace, ("bridge", "-json", "fdb", "show", "dev", device))
+    rows = msgspec.json.decode(text, type=list[dict[str, Any]]) if text.strip() else []
+    return {str(row["mac"]) for row in rows if row.get("master") and row.get("state") == "static"}
+
+
+def observe_neighbours(namespace: str, device: str) -> set[Neighbour]:
+    """The IPv4 neighbours that are known for good on a device."""
+    rows = _json(namespace, "-4", "neigh", "show", "dev", device, "nud", "permanent")
+    return {(str(row["dst"]), str(row["lladdr"])) for row in rows if row.get("lladdr")}

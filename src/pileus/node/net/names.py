@@ -11,6 +11,7 @@ import re
 SWITCH = "switch"  # the bridge in a network's namespace
 TUNNEL = "tunnel"  # its VXLAN device
 UPLINK = "uplink"  # its way to a physical network
+BRIDGE_MACS = "02:50:69:"  # locally administered
 METADATA4 = "169.254.169.254"
 METADATA6 = "fe80::a9fe:a9fe"
 

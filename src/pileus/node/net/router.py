@@ -6,6 +6,7 @@ All of it blocks, and is run by a worker thread. As with a network, the first `a
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import msgspec
 
@@ -15,6 +16,7 @@ from pileus.node.net.arp import announce
 from pileus.node.net.dnsmasq import Dnsmasq
 from pileus.node.net.links import (
     PROTOCOL,
+    Address,
     Device,
     Layer3,
     checked,
@@ -39,6 +41,9 @@ _SYSCTLS = {
 }
 
 
+Greetings = dict[tuple[str, str], list[str]]  # addresses by leg and its MAC address
+
+
 class Router:
     """A router's namespace. Not for use by two threads at once."""
 
@@ -60,20 +65,22 @@ class Router:
         """Read the host at the next apply: a network that the router had a leg in was removed."""
         self._known, self._applied, self._rules = None, None, None
 
-    def apply(self, router: RouterState, networks: dict[str, NetworkState]) -> None:
-        """Make the router so. Raises NodeFault or OSError; the next call then starts from the host.
+    def apply(self, router: RouterState, networks: dict[str, NetworkState]) -> Greetings:
+        """Make the router so; the addresses that are new here, to `greet` with. Raises NodeFault or OSError; the next
+        call then starts from the host.
 
         `networks` are those on this node; a leg into another one cannot be made."""
         legs = [*router.interfaces, *([router.gateway] if router.gateway else [])]
         near = {port.network_id: _facts(networks, router, port) for port in legs}
         if self._applied == (router, near) and self._healthy(router, near):
-            return
+            return {}
         try:
-            self._change(router, near)
+            greetings = self._change(router, near)
         except BaseException:
             self.forget()
             raise
         self._applied = (router, near)
+        return greetings
 
     def _here(self) -> bool:
         return self._known is not None and self._known == namespaces.identity(self.namespace)
@@ -82,7 +89,7 @@ class Router:
         announces = router.admin_state_up and announcements.announced(router, networks)
         return self._here() and (not announces or self._dnsmasq.pid() is not None)
 
-    def _change(self, router: RouterState, networks: dict[str, NetworkState]) -> None:
+    def _change(self, router: RouterState, networks: dict[str, NetworkState]) -> Greetings:
         if not self._here():
             self._adopt(router)
         self._make_legs(router if router.admin_state_up else RouterState(id=router.id), networks)
@@ -99,7 +106,9 @@ class Router:
         fresh, self._layer3 = wanted.addresses - self._layer3.addresses, wanted
         self._announce(router, networks)
         self._flush(router)
-        self._greet(router, {address for _, address in fresh})
+        greetings = _greetings(router, fresh)
+        self.greet(greetings)
+        return greetings
 
     def _adopt(self, router: RouterState) -> None:
         self._rules = None
@@ -179,15 +188,13 @@ class Router:
             addresses = {address for address, _ in gone}
             conntrack.delete(self.namespace, stale(conntrack.flows(self.namespace), addresses, now))
 
-    def _greet(self, router: RouterState, fresh: set[str]) -> None:
-        """Tell the outside who has the new addresses now (gratuitous ARP)."""
-        if router.gateway is None or not fresh:
-            return
-        mine = router_rules.floating_addresses(router) | {text for text in router.gateway.addresses if ":" not in text}
-        leg = names.router_leg(router.gateway.port_id, gateway=True)
-        with contextlib.suppress(OSError):
-            addresses = [text.partition("/")[0] for text in sorted(fresh & mine)]
-            announce(self.namespace, leg, router.gateway.mac, addresses)
+    def greet(self, greetings: Greetings) -> None:
+        """Tell neighbours and bridges on every leg who has the new addresses now. Said again a little later it also
+        reaches those who could not hear it yet, or heard the router's former node last."""
+        here = {(leg, text.partition("/")[0]) for leg, text in self._layer3.addresses}
+        for (leg, mac), addresses in greetings.items():
+            with contextlib.suppress(OSError, NodeFault):
+                announce(self.namespace, leg, mac, [address for address in addresses if (leg, address) in here])
 
     def remove(self) -> None:
         """Remove the router from this node. Its sockets must be closed before, or the namespace lives on."""
@@ -204,6 +211,17 @@ def _facts(networks: dict[str, NetworkState], router: RouterState, port: RouterP
             f"router {router.id} has a port in network {port.network_id}, which this node was not told of"
         )
     return msgspec.structs.replace(network, hosts=(), dhcp_port=None, vteps=(), dns_domain="")
+
+
+def _greetings(router: RouterState, fresh: Iterable[Address]) -> Greetings:
+    legs = {names.router_leg(port.port_id, gateway=False): port.mac for port in router.interfaces}
+    if router.gateway is not None:
+        legs[names.router_leg(router.gateway.port_id, gateway=True)] = router.gateway.mac
+    found: Greetings = {}
+    for device, text in sorted(fresh):
+        if device in legs:
+            found.setdefault((device, legs[device]), []).append(text.partition("/")[0])
+    return found
 
 
 def layer3(router: RouterState) -> Layer3:

@@ -7,6 +7,7 @@ reads the host instead, so that it goes on where an earlier process stopped, whe
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import socket
 
 import msgspec
@@ -17,22 +18,19 @@ from pileus.node.net.dnsmasq import Dnsmasq
 from pileus.node.net.firewall import Firewall, SenderRules, groups_for, render
 from pileus.node.net.links import (
     Device,
-    Forward,
     Layer3,
     checked,
-    forward_commands,
     layer3_commands,
     observe_devices,
-    observe_forwards,
     observe_layer3,
     remove_namespace,
 )
 from pileus.node.net.settings import NetSettings
 from pileus.node.net.taps import open_tap
+from pileus.node.net.tunnel import Tunnel
 from pileus.node.net.uplink import join_uplink, leave_uplink
 
 _BRIDGE = "type bridge forward_delay 0 stp_state 0 mcast_snooping 0"
-_FLOOD = "00:00:00:00:00:00"
 _SYSCTLS = {
     # Devices of the bridge need no addresses of their own.
     "ipv6/conf/default/disable_ipv6": "1",
@@ -65,7 +63,7 @@ class Switch:
         self._dnsmasq = Dnsmasq(self.namespace, self._folder)
         self._devices: dict[str, Device] = {}
         self._layer3 = Layer3()
-        self._forwards: set[Forward] = set()
+        self._tunnel = Tunnel(settings, self.namespace)
         self._firewall: Firewall | None = None
         self._rules: ruleset.Ruleset | None = None
         self._numbers: dict[str, int] = {}
@@ -126,11 +124,12 @@ class Switch:
         if not self._fresh:
             self._devices = observe_devices(self.namespace)
             self._layer3 = observe_layer3(self.namespace)
-            self._forwards = observe_forwards(self.namespace, names.TUNNEL) if names.TUNNEL in self._devices else set()
+            self._tunnel.adopt(self._devices)
         else:
             namespaces.require_bridge_filter()
             namespaces.make(self.namespace)
-            self._devices, self._layer3, self._forwards = {}, Layer3(), set()
+            self._devices, self._layer3 = {}, Layer3()
+            self._tunnel.adopt(self._devices)
         with namespaces.inside(self.namespace):
             namespaces.write_sysctls(_SYSCTLS)
         self._known = namespaces.identity(self.namespace)
@@ -139,14 +138,17 @@ class Switch:
         lines: list[str] = []
         if names.SWITCH not in self._devices:
             lines += ["link set lo up", f"link add {names.SWITCH} {_BRIDGE}"]
-        mac = network.dhcp_port.mac if network.dhcp_port else ""
+        before = self._devices.get(names.SWITCH)
+        mac = _mac(network, before)
+        if before is None or before.mac != mac:
+            self._tunnel.neighbours_lost()  # the kernel forgets them all when the device's address changes
         lines += self._set(Device(names.SWITCH, mac, network.mtu, "", True, network.id))
         namespaces.ip_batch(self.namespace, lines)
         if lines or self._rules is None:  # also at adoption: an earlier process may have ended just before this
             with namespaces.inside(self.namespace):
                 namespaces.write_sysctls({f"ipv6/conf/{names.SWITCH}/disable_ipv6": "0"})
         self._make_uplink(network)
-        self._make_tunnel(network)
+        self._tunnel.make(network, self._devices, self._set)
 
     def _set(self, device: Device) -> list[str]:
         """Commands for a device's attributes, where they differ; remembers them as done."""
@@ -173,34 +175,6 @@ class Switch:
         if wanted:
             lines = self._set(Device(names.UPLINK, "", network.mtu, names.SWITCH, True))
             namespaces.ip_batch(self.namespace, lines)
-
-    def _make_tunnel(self, network: NetworkState) -> None:
-        """A tunnel is made only when another node carries the network too."""
-        vteps = {vtep for vtep in network.vteps if vtep != self._settings.vtep}
-        remote = {(names.mac_text(host.mac), host.vtep) for host in network.hosts if host.vtep and host.vtep in vteps}
-        wanted = {(_FLOOD, vtep) for vtep in vteps} | {(mac, vtep) for mac, vtep in remote if vtep}
-        if network.kind != "vxlan" or not wanted:
-            wanted = set()
-        elif names.TUNNEL not in self._devices:
-            if self._settings.vtep is None:
-                raise NodeFault("other nodes carry this network, but this node has no underlay address: set vtep")
-            namespaces.ip_batch(
-                None,
-                [
-                    f"link add {names.TUNNEL} netns {self.namespace} type vxlan id {network.segment} "
-                    f"local {self._settings.vtep} dstport {self._settings.vxlan_port} nolearning"
-                ],
-            )
-            self._forwards = set()
-        if wanted:
-            namespaces.ip_batch(
-                self.namespace, self._set(Device(names.TUNNEL, "", network.mtu, names.SWITCH, True))
-            )
-        if names.TUNNEL in self._devices:
-            lines = list(forward_commands(names.TUNNEL, self._forwards, wanted))
-            if lines:
-                namespaces.run(self.namespace, ("bridge", "-batch", "-"), "\n".join(lines) + "\n")
-            self._forwards = wanted
 
     # --------------------------------------------------------------------------------------- taps
 
@@ -306,6 +280,16 @@ class Switch:
         leave_uplink(self._settings, self.id)
         remove_namespace(self.namespace)
         self._known, self._applied, self._rules, self._firewall = None, None, None, None
+
+
+def _mac(network: NetworkState, before: Device | None) -> str:
+    """The bridge's own address: the DHCP server's where that is served, elsewhere a random one. Never one that the
+    kernel takes from a port: it would change with the ports."""
+    if network.dhcp_port is not None:
+        return names.mac_text(network.dhcp_port.mac)
+    if before is not None and before.mac.startswith(names.BRIDGE_MACS):
+        return before.mac
+    return names.BRIDGE_MACS + secrets.token_bytes(3).hex(":")
 
 
 def layer3(network: NetworkState) -> Layer3:

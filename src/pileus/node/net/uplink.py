@@ -55,5 +55,10 @@ def leave_uplink(settings: NetSettings, network_id: str) -> None:
         namespaces.ip_batch(None, [f"link del {leg}"])
 
 
+def reached(settings: NetSettings) -> tuple[str, ...]:
+    """The physical networks that this node has: those whose bridge is there."""
+    return tuple(sorted(name for name, bridge in settings.physical_networks.items() if _present(bridge)))
+
+
 def _present(device: str) -> bool:
     return any(name == device for _, name in socket.if_nameindex())

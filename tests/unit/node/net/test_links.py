@@ -38,8 +38,8 @@ def test_direct_routes_come_first() -> None:
 
 def test_forwards() -> None:
     assert list(forward_commands("t", [("m1", "v1")], [("m2", "v1")])) == [
+        "fdb replace m2 dev t dst v1 self permanent",
         "fdb del m1 dev t dst v1 self",
-        "fdb append m2 dev t dst v1 self permanent",
     ]
 
 
