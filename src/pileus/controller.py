@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pileus.cluster.port import ClusterPort
 
 _LOG = logging.getLogger("pileus.controller")
-_POLL = 30.0  # `work.watch` looks once a second
+_POLL = 30.0  # `cluster.watch` looks once a second
 _FACTS_EVERY = 60.0
 
 T = TypeVar("T")

@@ -15,12 +15,12 @@ from typing import Any
 import uvicorn
 
 from pileus.cloud import Cloud
-from pileus.cluster import controllers
+from pileus.cluster import controllers, watch
 from pileus.controller import LocalLink, LocalNodes
 from pileus.node.assemble import make_agents
 from pileus.web.app import App, AsgiApp, Receive, Scope, Send
 from pileus.web.protocol import Protocol
-from pileus.work import periodic, watch
+from pileus.work import periodic
 
 _LOG = logging.getLogger("pileus")
 _GRACE = 5

@@ -46,7 +46,8 @@ class Bench:
         return self.run(lambda tx: tasks.claim(tx, owner, self.world.now(), hold))
 
     def end(self, task_id: str, ok: bool = True, **more: Any) -> bool:
-        result = TaskResult(task_id=task_id, node="", ok=ok, **more)
+        found = self.run(lambda tx: tx.first(sa.select(task.c.node).where(task.c.id == task_id)))
+        result = TaskResult(task_id=task_id, node=found.node if found else "", ok=ok, **more)
         return self.run(lambda tx: tasks.finish(tx, self.cloud, result))
 
     def row(self, task_id: str) -> sa.Row[Any]:
