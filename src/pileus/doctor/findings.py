@@ -40,6 +40,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: tuple[str, ...]
     guests: dict[str, Guest]
+    others: tuple[tuple[str, Guest], ...] = ()  # the same server's on other nodes of this host
     carried: Carried | None
     prefix: str = ""  # of the namespaces
     controller: str = ""  # whose image store it is

@@ -24,9 +24,11 @@ def look(settings: Settings, node: str | None = None) -> Host:
     nodes = tuple(node_names(settings)) if node is None else (node,)
     fake = settings.hypervisor == "fake"
     commands = list(_commands())
+    guests, others = _fake(settings, nodes) if fake else (_qemu(settings, nodes[0], commands), ())
     return Host(
         nodes=nodes,
-        guests=_fake(settings, nodes) if fake else _qemu(settings, nodes[0], commands),
+        guests=guests,
+        others=others,
         carried=None if fake else _network(settings, commands),
         prefix=settings.namespace_prefix,
         images=_sizes(settings.state / "images"),
@@ -61,19 +63,20 @@ def _controller(settings: Settings) -> str:
     return settings.node_name or socket.gethostname().split(".")[0]
 
 
-def _fake(settings: Settings, nodes: tuple[str, ...]) -> dict[str, Guest]:
+def _fake(settings: Settings, nodes: tuple[str, ...]) -> tuple[dict[str, Guest], tuple[tuple[str, Guest], ...]]:
+    """A guest of each server, and those that are on one more node, as between a move and its confirmation."""
     from pileus.node.hypervisor.fake.journal import Journal
 
-    found = {}
+    found: dict[str, Guest] = {}
+    others = []
     for node in nodes:
         journal = Journal(settings.state / "nodes" / node / "guests")
         journal.read()
         for guest in journal.guests.values():
-            running = guest.power in ("running", "paused")
-            # Between a move and its confirmation the source keeps a guest that is off.
-            if running or guest.id not in found:
-                found[guest.id] = Guest(node, running, power=guest.power)
-    return found
+            here = Guest(node, guest.power in ("running", "paused"), power=guest.power)
+            if found.setdefault(guest.id, here) is not here:
+                others.append((guest.id, here))
+    return found, tuple(others)
 
 
 def _qemu(settings: Settings, node: str, commands: list[tuple[int, list[str]]]) -> dict[str, Guest]:

@@ -130,7 +130,7 @@ def _guests(tx: Tx, hosts: list[Host]) -> Iterator[Finding]:
     kept = database.kept_at_sources(tx)
     looked_at = {name for seen in hosts for name in seen.nodes}
     found: dict[str, Guest] = {}
-    for server, guest in ((server, guest) for seen in hosts for server, guest in seen.guests.items()):
+    for server, guest in ((server, guest) for seen in hosts for server, guest in (*seen.guests.items(), *seen.others)):
         row = rows.get(server)
         if row is None:
             yield Finding("guests", f"guest {server}", f"is on {guest.node}, and there is no such server")
