@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     listen: Annotated[str, _help("Address and port of all APIs.")] = "127.0.0.1:8080"
     public_url: Annotated[
         str, _help("What clients reach `listen` as; empty: as the request says, and http://LISTEN.")
+    ] = ""
+    auth_url: Annotated[
+        str,
+        _help("Where identity is, as clouds.yaml and refusals say; empty: here, or where the catalog says.")
     ] = ""
     classic_ports: Annotated[
         bool, _help("Also open each service's classic port: 5000, 9292, 8774, 8778, 9696.")
@@ -256,7 +261,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def endpoint(self) -> str:
         """The URL that the catalog gives, without a slash at the end."""
-        return self.public_url.rstrip("/") or f"http://{self.listen}"
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host, _, port = self.listen.rpartition(":")
+        if host.strip("[]") in ("", "0.0.0.0", "::"):  # no address at which anyone could reach it
+            host = self.address or _own_address()
+            host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{port}"
+
+
+def _own_address() -> str:
+    """This host's address towards others, as its routing table says; nothing is sent."""
+    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((somewhere, 9))
+            except OSError:
+                continue
+            return str(probe.getsockname()[0])
+    return socket.gethostname()
 
 
 _SECRET = re.compile(r"://[^/@\s]*:[^/@\s]+@")

@@ -34,6 +34,7 @@ def serve(
     """Serve the cloud until it is stopped; the exit status. Calls `ready` when all APIs answer."""
     from pileus import serve as serving
     from pileus.cloud import Cloud
+    from pileus.identity import registration
     from pileus.node.contract import NodeFault
     from pileus.web import log
 
@@ -46,14 +47,15 @@ def serve(
         cluster = serving.open_socket(settings.cluster_listen) if settings.cluster_listen else None
         cloud = Cloud(settings)
         cloud.open()
+        identity = cloud.db.run_sync(lambda tx: registration.identity_url(tx, cloud), write=False)
     except (serving.ListenError, NodeFault, OSError) as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 1
 
     def all_answer() -> None:
         password = running.credentials(settings)
-        if password:
-            credentials.write(settings, password)
+        if password or not (settings.state / "clouds.yaml").exists():
+            credentials.write(settings, password, identity)
         running.remember(settings, "up" if agents else "server")
         ready()
 

@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 import sqlalchemy as sa
 
+from pileus.settings import SettingsError
+
 CONNECT_SECONDS = 3
 """How long one host may take to let us in."""
 _ANSWER_SECONDS = 60
@@ -29,7 +31,7 @@ _DRIVERS = {
 Host = tuple[str, int | None]
 
 
-class DatabaseUrlError(ValueError):
+class DatabaseUrlError(SettingsError):
     """A database URL that cannot be read. Never holds the URL: it may have a password in it."""
 
 

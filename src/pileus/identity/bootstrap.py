@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pileus.identity import claims, keys
+from pileus.identity import claims, keys, registration
 from pileus.identity.passwords import hash_password
-from pileus.identity.tables import (
-    assignment,
-    domain,
-    endpoint,
-    implied_role,
-    project,
-    region,
-    role,
-    service,
-    user,
-)
+from pileus.identity.tables import assignment, domain, implied_role, project, role, user
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -36,7 +26,7 @@ def bootstrap(tx: Tx, cloud: Cloud) -> None:
     first = tx.first(sa.select(domain.c.id).limit(1)) is None
     if first:
         _people(tx, cloud)
-    _catalog(tx, cloud)
+    registration.register(tx, cloud)
 
 
 def _people(tx: Tx, cloud: Cloud) -> None:
@@ -83,34 +73,3 @@ def first_password(cloud: Cloud) -> str:
     with os.fdopen(handle, "w") as file:
         file.write(made + "\n")
     return made
-
-
-def _catalog(tx: Tx, cloud: Cloud) -> None:
-    settings = cloud.settings
-    if tx.first(sa.select(region.c.id).where(region.c.id == settings.region)) is None:
-        tx.execute(region.insert().values(id=settings.region, description="", extra={}))
-    for offered in cloud.served:  # the others' URLs are known to the controllers that serve them
-        if not offered.catalog_type:
-            continue
-        url = f"{settings.endpoint}{offered.prefix}{offered.catalog_path}"
-        row = tx.first(sa.select(service.c.id).where(service.c.type == offered.catalog_type))
-        if row is None:
-            service_id = cloud.world.hex_id()
-            tx.execute(service.insert().values(
-                id=service_id, type=offered.catalog_type, name=offered.name, description=offered.description,
-                enabled=True, extra={},
-            ))
-            for interface in ("public", "internal", "admin"):
-                tx.execute(endpoint.insert().values(_endpoint(cloud, service_id, interface, url)))
-            claims.changed(tx)
-            continue
-        mine = sa.and_(endpoint.c.service_id == row.id, endpoint.c.own.is_(True), endpoint.c.url != url)
-        if tx.execute(endpoint.update().where(mine).values(url=url)).rowcount:
-            claims.changed(tx)
-
-
-def _endpoint(cloud: Cloud, service_id: str, interface: str, url: str) -> dict[str, Any]:
-    return {
-        "id": cloud.world.hex_id(), "service_id": service_id, "interface": interface,
-        "region_id": cloud.settings.region, "url": url, "enabled": True, "own": True, "extra": {},
-    }

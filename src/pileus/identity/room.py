@@ -1,6 +1,7 @@
 """Identity as a room of the cloud."""
 
 from pileus.cloud import Room
+from pileus.identity import registration
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.faults import render
 from pileus.identity.policy import RULES
@@ -13,4 +14,5 @@ ROOM = Room(
         classic_port=5000, description="Users, projects, roles, tokens and the catalog",
     ),
     bootstrap=bootstrap,
+    background=(registration.keep,),
 )
