@@ -66,6 +66,12 @@ def test_accelerators(accel: str, cpu: str, text: str) -> None:
     assert "accel=" not in options(argv, "-machine")[0]
 
 
+@pytest.mark.parametrize(("accel", "cpu"), [("tcg", "qemu64"), ("kvm", "qemu64,enforce")])
+def test_a_processor_that_is_set_must_be_there(accel: str, cpu: str) -> None:
+    assert options(build(machine(accel=accel, cpu="qemu64"), SETTINGS), "-cpu") == [cpu]
+    assert options(build(machine(accel="kvm", cpu="host"), SETTINGS), "-cpu") == ["host"]
+
+
 def test_every_block_device_names_its_driver_down_to_the_file() -> None:
     spec = change(ephemeral_gib=1, swap_mib=64, config_drive=(ConfigDriveFile(path="a", content=b""),))
     nodes = [json.loads(text) for text in options(build(machine(spec), SETTINGS), "-blockdev")]
@@ -157,6 +163,7 @@ def test_volumes_over_qmp() -> None:
     scsi = volumes.device(volume, None, bootable=False)
     assert (scsi["driver"], scsi["serial"]) == ("scsi-hd", ID)
     assert "bootindex" not in scsi
+    assert volumes.device(volume, None, bootable=False, scsi_id=17)["scsi-id"] == 17
 
 
 @pytest.mark.parametrize(
