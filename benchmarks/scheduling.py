@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.promises import Measured
 from pileus.cloud import Cloud
 from pileus.compute import nodes
-from pileus.compute.tables import server
+from pileus.compute.tables import node, server
 from pileus.db.engine import Tx
 from pileus.node.contract import HypervisorFacts
 from pileus.placement import allocations
@@ -104,6 +104,8 @@ def rows(cloud: Cloud, count: int, each: int = 10) -> None:
                 allocations.claim(
                     tx, cloud, consumer=one["id"], project_id="bench", user_id="bench", resources={row.id: dict(_EACH)},
                 )
+
+        tx.execute(node.update().values(seen=now + 86400))  # nobody sends heartbeats here
 
     cloud.db.run_sync(write)
 

@@ -23,6 +23,7 @@ Metadata = Mapping[str, frozenset[str]]
 
 _MANY: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 _NODES = sa.select(node).where(node.c.name.in_(_MANY))
+_DOWN = sa.select(node.c.name).where(sa.or_(node.c.seen < sa.bindparam("since"), node.c.forced_down.is_(True)))
 _ALL_NODES = sa.select(node).order_by(node.c.seq)
 _AGGREGATES = sa.select(aggregate.c.id, aggregate.c.uuid, aggregate.c.zone, aggregate.c.metadata)
 _IN_AGGREGATES = sa.select(aggregate_host).where(aggregate_host.c.host.in_(_MANY))
@@ -120,6 +121,11 @@ def every(tx: Tx, now: float, aggregates: Aggregates, name: str | None = None) -
     """All nodes, or the one of this name, with nothing said of what is free there."""
     rows = tx.all(_ALL_NODES) if name is None else tx.all(_NODES, {"names": [name]})
     return _complete(tx, aggregates, [Place(row, {}, {}) for row in rows], now)
+
+
+def down(tx: Tx, now: float) -> frozenset[str]:
+    """The names of the nodes that are down."""
+    return frozenset(tx.scalars(_DOWN, {"since": now - nodes.DEAD_AFTER}))
 
 
 def _complete(tx: Tx, aggregates: Aggregates, places: list[Place], now: float) -> list[Place]:

@@ -37,6 +37,9 @@ _SHOWN = 5
 _PASSED_OVER = 8  # of the best nodes, for another when a claim is being made there
 _SOFT = ("soft-affinity", "soft-anti-affinity")
 _HINTS = 32  # sets of aggregates that narrow the search; more are left to the filters
+_MEMORY = "compute.down"
+_REMEMBERED = 10.0  # seconds
+_MOST_DOWN = 500  # names in one statement
 _LAST = "compute.scheduler.none"
 
 
@@ -117,7 +120,7 @@ def place(tx: Tx, cloud: Cloud, wish: Wish, owner: Owner, held: dict[str, int] |
     aggregates = Aggregates(tx, cloud.settings.availability_zone)
     looked = 0
     tally = Tally(FEW)
-    for batch in _batches(tx, ask, aggregates):
+    for batch in _batches(tx, cloud, ask, aggregates):
         looked += len(batch)
         fitting = [one for one in batch if _fits(ask, one, tally)]
         ranked = weighers.rank(ask, fitting) if fitting else []
@@ -159,10 +162,11 @@ def _ask(tx: Tx, cloud: Cloud, wish: Wish, owner: Owner) -> Ask:
 # -- which nodes are looked at
 
 
-def _batches(tx: Tx, ask: Ask, aggregates: Aggregates) -> Iterator[list[Place]]:
+def _batches(tx: Tx, cloud: Cloud, ask: Ask, aggregates: Aggregates) -> Iterator[list[Place]]:
     """The nodes that have room, the best few first, and at the end all that were not looked at yet.
 
-    What placement knows of aggregates narrows the search of the first ones, for speed alone: filters decide."""
+    What placement knows of aggregates, and which nodes were down a moment ago, narrows the search of the first ones,
+    for speed alone: filters decide."""
     only, but, soft = _names(ask)
     if not ask.wish.demand.resources or (only is not None and not only):
         return
@@ -178,15 +182,33 @@ def _batches(tx: Tx, ask: Ask, aggregates: Aggregates) -> Iterator[list[Place]]:
             one.members = ask.counts.get(one.name, 0)
         return made
 
+    down = _down(cloud, ask.now)
     for limit in (FEW, MORE):
-        found, ended = candidates.best(tx, narrow, limit, only=only, but=but | soft)
+        found, ended = candidates.best(tx, narrow, limit, only=only, but=but | soft | down)
         if soft:
             found += candidates.best(tx, narrow, FEW, only=soft).candidates
-        yield batch(found)
+        made = batch(found)
+        yield made
         if ended:
             break
-    if not ended or narrow is not plain or soft:
+        if not all(one.alive for one in made):
+            down = _look_down(tx, cloud, ask.now)
+    if not ended or narrow is not plain or soft or down:
         yield batch(candidates.best(tx, plain, ALL, only=only, but=but).candidates)
+
+
+def _down(cloud: Cloud, now: float) -> frozenset[str]:
+    """Nodes that were down when this controller last met one."""
+    until, names = cloud.memory.get(_MEMORY, (0.0, frozenset()))
+    return names if now < until else frozenset()
+
+
+def _look_down(tx: Tx, cloud: Cloud, now: float) -> frozenset[str]:
+    names = places.down(tx, now)
+    if len(names) > _MOST_DOWN:
+        names = frozenset()
+    cloud.memory[_MEMORY] = (now + _REMEMBERED, names)
+    return names
 
 
 def _names(ask: Ask) -> tuple[frozenset[str] | None, frozenset[str], frozenset[str]]:

@@ -365,6 +365,23 @@ def test_no_node_is_overlooked(cloud: Cloud, admin: Client, guests: Servers) -> 
     assert "150 cannot run such an image (ImagePropertiesFilter)" in text
 
 
+def test_many_nodes_that_are_down_are_met_once(cloud: Cloud, guests: Servers) -> None:
+    have(cloud, *(f"dead{i:02}" for i in range(30)), memory_mib=65_536)
+    have(cloud, "alive")
+    late = cloud.world.now() - nodes.DEAD_AFTER - 5
+    cloud.db.run_sync(lambda tx: tx.execute(node.update().where(node.c.name != "alive").values(seen=late)))
+    looked = []
+    for _ in range(2):
+        shown = make(guests)
+        assert shown[HOST] == "alive"
+        looked.append(remembered(cloud, shown["id"])[0].record.looked_at)
+    assert looked == [11, 1]
+    cloud.db.run_sync(lambda tx: nodes.heartbeats(tx, ["dead07"], cloud.world.now()))
+    with having(cloud, max_instances_per_host=2):
+        assert host(guests) == "dead07"  # which is back, and is found as no other will do
+    cloud.memory.pop("compute.down")
+
+
 def test_many_refusals_are_counted(cloud: Cloud, admin: Client, guests: Servers) -> None:
     have(cloud, *(f"n{i:03}" for i in range(40)))
     shown = make(guests, flavorRef=flavor(admin, "wide", vcpus=129))
