@@ -308,8 +308,11 @@ def _committed(future: asyncio.Future[tuple[Any, Tx]]) -> None:
 def _private(file: Path) -> None:
     """The file has keys and digests of passwords in it; SQLite's other files take its mode."""
     if str(file) != ":memory:" and file.parent.is_dir():
+        with contextlib.suppress(FileExistsError, PermissionError):
+            # Never opened but to make it: closing any descriptor of a file drops all of the process's locks on it, also
+            # those by which SQLite keeps other processes from taking the write-ahead log away.
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with contextlib.suppress(OSError):  # who only reads it may not change that
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if file.stat().st_mode & 0o007:
                 file.chmod(file.stat().st_mode & 0o770)
 
