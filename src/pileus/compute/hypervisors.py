@@ -12,6 +12,7 @@ from pileus.compute import nodes
 from pileus.compute.schemas_rest import HypervisorOne, HypervisorQuery, Paged, is_uuid
 from pileus.compute.tables import node, server
 from pileus.compute.views_rest import more, page_size
+from pileus.db.tables import LongText
 from pileus.node.contract import HypervisorFacts
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound
@@ -101,7 +102,7 @@ def _list(call: Call, view: View) -> dict[str, Any]:
     if isinstance(call.query, Paged):
         query = call.query if isinstance(call.query, HypervisorQuery) else _paged(call.query)
     rows, pages = _rows(call, query)
-    found = _with_usage(call, rows)
+    found = _with_usage(call, rows, as_bool(query.with_servers), view is _DETAIL)
     reply = {"hypervisors": _with_servers(view.render_all(found, call.version), found, call, query.with_servers)}
     if pages:
         reply |= more(call, "hypervisors", len(rows), page_size(query.limit), _key(call, rows[-1]) if rows else "")
@@ -138,26 +139,50 @@ def _matching(call: Call, text: str) -> list[Any]:
     return list(rows)
 
 
-def _with_usage(call: Call, rows: list[Any]) -> list[_Hypervisor]:
-    used: defaultdict[str, _Usage] = defaultdict(_Usage)
-    columns = (server.c.host, server.c.id, server.c.name, server.c.vcpus, server.c.ram, server.c.flavor,
-               server.c.task_state)
-    statement = sa.select(*columns).where(server.c.deleted.is_(False), server.c.host.is_not(None))
-    if len(rows) == 1:
-        statement = statement.where(server.c.host == rows[0].name)
-    for row in call.tx.all(statement.order_by(server.c.seq)):
-        usage = used[row.host]
-        usage.servers += 1
-        usage.vcpus += row.vcpus
-        usage.ram += row.ram
-        usage.disk += row.flavor.get("disk", 0) + row.flavor.get("ephemeral", 0)
-        usage.busy += row.task_state is not None
-        usage.names.append({"uuid": row.id, "name": row.name})
+# The flavor as text: a cloud has few, so that each different one is read once, not once per server.
+_COLUMNS = (
+    server.c.host, server.c.vcpus, server.c.ram, sa.type_coerce(server.c.flavor, LongText).label("flavor"),
+    server.c.task_state,
+)
+_SERVERS = sa.select(*_COLUMNS).where(server.c.deleted.is_(False), server.c.host.is_not(None))
+_SERVERS_OF = _SERVERS.where(server.c.host == sa.bindparam("host"))
+_NAMES = sa.select(server.c.host, server.c.id, server.c.name).where(
+    server.c.host.in_(sa.bindparam("hosts", expanding=True)), server.c.deleted.is_(False)
+).order_by(server.c.seq)
+
+
+def _with_usage(call: Call, rows: list[Any], names: bool = False, sums: bool = True) -> list[_Hypervisor]:
+    """The nodes, with what is used of each (`sums`) and with their servers (`names`)."""
+    used = _usage(call, rows) if sums else defaultdict[str, _Usage](_Usage)
+    if names and rows:
+        for row in call.tx.all(_NAMES, {"hosts": [row.name for row in rows]}):
+            used[row.host].names.append({"uuid": row.id, "name": row.name})
     return [
         _Hypervisor(row, nodes.facts_of(row), nodes.is_up(row, call.now), used[row.name],
                     call.cloud.settings.reserved_memory)
         for row in rows
     ]
+
+
+def _usage(call: Call, rows: list[Any]) -> defaultdict[str, _Usage]:
+    """What the servers of one node take, or those of all nodes."""
+    used: defaultdict[str, _Usage] = defaultdict(_Usage)
+    one = len(rows) == 1
+    disks: dict[str, int] = {}
+    for host, vcpus, ram, flavor, task in call.tx.all(
+        _SERVERS_OF if one else _SERVERS, {"host": rows[0].name} if one else None
+    ):
+        usage = used[host]
+        usage.servers += 1
+        usage.vcpus += vcpus
+        usage.ram += ram
+        disk = disks.get(flavor)
+        if disk is None:
+            facts = msgspec.json.decode(flavor)
+            disk = disks[flavor] = facts.get("disk", 0) + facts.get("ephemeral", 0)
+        usage.disk += disk
+        usage.busy += task is not None
+    return used
 
 
 def _with_servers(
@@ -191,7 +216,7 @@ def _one(call: Call, wanted: str) -> Any:
 def show(call: Call) -> dict[str, Any]:
     """GET /os-hypervisors/{hypervisor_id}: 200."""
     asked = call.query.with_servers if isinstance(call.query, HypervisorOne) else False
-    found = _with_usage(call, [_one(call, call.params["hypervisor_id"])])
+    found = _with_usage(call, [_one(call, call.params["hypervisor_id"])], as_bool(asked))
     return {
         "hypervisor": _with_servers(_DETAIL.render_all(found, call.version), found, call, asked)[0]
     }
@@ -199,19 +224,20 @@ def show(call: Call) -> dict[str, Any]:
 
 def brief(call: Call) -> dict[str, Any]:
     """One hypervisor as the list shows it. Raises NotFound, BadRequest."""
-    found = _with_usage(call, [_one(call, call.params["hypervisor_id"])])
+    found = _with_usage(call, [_one(call, call.params["hypervisor_id"])], sums=False)
     return _INDEX.render_all(found, call.version)[0]
 
 
 def search(call: Call) -> dict[str, Any]:
     """GET /os-hypervisors/{hypervisor_id}/search up to 2.52, where the id is a part of names: 200."""
-    return {"hypervisors": _INDEX.render_all(_with_usage(call, _matching(call, call.params["hypervisor_id"])),
-                                             call.version)}
+    return {"hypervisors": _INDEX.render_all(
+        _with_usage(call, _matching(call, call.params["hypervisor_id"]), sums=False), call.version
+    )}
 
 
 def servers(call: Call) -> dict[str, Any]:
     """GET /os-hypervisors/{hypervisor_id}/servers up to 2.52: 200."""
-    found = _with_usage(call, _matching(call, call.params["hypervisor_id"]))
+    found = _with_usage(call, _matching(call, call.params["hypervisor_id"]), names=True, sums=False)
     return {"hypervisors": _with_servers(_INDEX.render_all(found, call.version), found, call, True)}
 
 
