@@ -230,6 +230,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public_gateway: Annotated[
         str, _help("The host's own address on that network, as its gateway; empty: another router is the gateway.")
     ] = "172.24.4.1"
+    host_gateway: Annotated[
+        Literal["auto", "yes", "no"],
+        _help(
+            "Whether this node makes the bridge of `public` with public_gateway as its address, and masquerades; auto: "
+            "where all is in one process. A node that joins a cloud only uses bridges that are there."
+        ),
+    ] = "auto"
     masquerade: Annotated[
         bool, _help("NAT the external network to the host's uplink, so that guests reach the outside.")
     ] = True
@@ -261,13 +268,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def endpoint(self) -> str:
         """The URL that the catalog gives, without a slash at the end."""
-        if self.public_url:
-            return self.public_url.rstrip("/")
+        return self.public_url.rstrip("/") or f"http://{self.api_address}"
+
+    @property
+    def api_address(self) -> str:
+        """HOST:PORT at which others reach `listen`, as well as this host can know."""
         host, _, port = self.listen.rpartition(":")
         if host.strip("[]") in ("", "0.0.0.0", "::"):  # no address at which anyone could reach it
             host = self.address or _own_address()
             host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{port}"
+        return f"{host}:{port}"
 
 
 def _own_address() -> str:

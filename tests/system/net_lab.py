@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import secrets
 import subprocess
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from net_bench import Guest, Node, must
+from tests.api.conftest import Client
+
 from pileus.auth.context import Context
 from pileus.cloud import Cloud
 from pileus.cluster.tables import node as cluster_node
@@ -23,7 +26,6 @@ from pileus.node.net import namespaces
 from pileus.settings import Settings
 from pileus.web.app import App
 from pileus.world import World
-from tests.api.conftest import Client
 
 SECRET = "a secret for tests"
 
@@ -72,7 +74,8 @@ class Lab:
         self.nodes[name] = node
         flags = " nodad" if six else ""
         for end, bridge in (("u0", "under"), ("p0", "public")):
-            must(node.host, f"ip link add {end} type veth peer name {end}-{name} netns {self.wire}; ip link set {end} up")
+            must(node.host, f"ip link add {end} type veth peer name {end}-{name} netns {self.wire}")
+            must(node.host, f"ip link set {end} up")
             must(self.wire, f"ip link set {end}-{name} master {bridge} up")
         must(node.host, f"ip addr add {address}/{64 if six else 24} dev u0{flags}; ip link set p0 master {node.bridge}")
         self.cloud.db.run_sync(lambda tx: tx.execute(cluster_node.insert().values(
@@ -134,7 +137,8 @@ class Lab:
 
     def guest(self, port: PortInfo, host: str = "") -> Guest:
         """A guest at the port; of a network that the node has."""
-        state = PortState(id=port.id, network_id=port.network_id, mac=port.mac, ips=tuple(ip for _, ip in port.fixed_ips))
+        ips = tuple(ip for _, ip in port.fixed_ips)
+        state = PortState(id=port.id, network_id=port.network_id, mac=port.mac, ips=ips)
         return self.nodes[host or port.host].guest(state)
 
     def router(self, *subnet_ids: str, public: bool = True) -> dict[str, Any]:
@@ -185,4 +189,4 @@ class Pings:
         times = [float(line[1 : line.index("]")]) for line in lines if line.startswith("[") and "bytes from" in line]
         words = next(line for line in lines if "packets transmitted" in line).split()
         sent, got = int(words[0]), int(words[3])
-        return max(0, sent - got - 1), max((b - a for a, b in zip(times, times[1:], strict=False)), default=99.0)
+        return max(0, sent - got - 1), max((b - a for a, b in itertools.pairwise(times)), default=99.0)

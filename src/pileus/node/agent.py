@@ -28,9 +28,11 @@ from pileus.node.contract import (
     NetworkReport,
     NodeFault,
     NodeLink,
+    NodeNetwork,
     Task,
     TaskResult,
 )
+from pileus.node.withdrawal import has_services, without_services
 from pileus.web import log
 
 _LOG = logging.getLogger("pileus.node")
@@ -38,6 +40,8 @@ _HEARTBEAT = 10.0
 _AT_ONCE = 8
 _REMEMBERED = 10_000  # tasks
 _LATE = "it was not done by its deadline"
+_LOOK_AT_LEASE = 1.0
+_RENEW_LEASE = 8.0
 _TELL_AGAIN = (0.5, 2.0, 8.0)  # seconds between attempts to tell a result
 
 
@@ -62,6 +66,9 @@ class Agent:
         self._network_trouble = ""
         self._network_wake = asyncio.Event()
         self._network_turn = asyncio.Condition()
+        self._network_state: NodeNetwork | None = None  # as applied last
+        self._reached = time.monotonic()  # when what a controller has surely heard was sent
+        self._withdrawn = False
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -76,6 +83,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats())
                 group.create_task(self._keep_network())
+                group.create_task(self._keep_lease())
                 group.create_task(self._take_tasks())
         finally:
             for task in self._running:
@@ -255,8 +263,12 @@ class Agent:
             while True:
                 wanted = self._network_wanted
                 try:
-                    self.report = await self.network.apply(await self.link.network_state())
-                    await self.link.network_report(self.report)
+                    if self._withdrawn:
+                        await self._report_network()  # first: what is served again must not be moved away at once
+                    state = await self.link.network_state()
+                    self.report = await self.network.apply(state)
+                    self._network_state, self._withdrawn = state, False
+                    await self._report_network()
                     self._network_trouble = ""
                 except Exception as error:
                     self._network_trouble = f"; this node's network could not be changed: {error}"
@@ -277,6 +289,43 @@ class Agent:
                     await asyncio.sleep(self.network.settle)
         finally:
             watcher.cancel()
+
+    async def _report_network(self) -> None:
+        """Say how the network is. What counts for the lease is when that was said: it was surely heard after that."""
+        sent = time.monotonic()
+        await self.link.network_report(self.report)
+        self._reached = sent
+
+    async def _keep_lease(self) -> None:
+        """Have a controller hear of this node again and again as long as it serves what may be moved, and give that up
+        when none does for too long. A heartbeat does not do: nobody answers it."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_LEASE)
+            state = self._network_state
+            if state is None or not state.lease or self._withdrawn or not has_services(state):
+                continue
+            try:
+                if time.monotonic() - self._reached > _RENEW_LEASE:
+                    with contextlib.suppress(Exception):
+                        await asyncio.wait_for(self._report_network(), _RENEW_LEASE / 2)
+                if time.monotonic() - self._reached > state.lease:
+                    await self.withdraw_services()
+            except Exception:
+                _LOG.exception("routers and DHCP could not be withdrawn; next try in %s s", _LOOK_AT_LEASE)
+
+    async def withdraw_services(self) -> None:
+        """Stop the routers and DHCP servers of this node; its guests' own network goes on. They come back with the
+        next state that a controller gives."""
+        state = self._network_state
+        if state is None:
+            return
+        _LOG.warning(
+            "no controller was reached for %.0f s: routers and DHCP are withdrawn; another node may have them by now",
+            time.monotonic() - self._reached,
+        )
+        self.report = await self.network.apply(without_services(state))
+        self._withdrawn = True
+        self.network_changed()
 
     async def _watch_network(self) -> None:
         async for _ in self.link.network_changes():

@@ -170,10 +170,12 @@ def _drivers(
 
 
 def net_settings(settings: Settings) -> NetSettings:
-    """The network driver's settings."""
+    """The network driver's settings. Only one node is the gateway of the external network: the one that is all there
+    is, or the one whose settings say so; to the others physical networks are bridges that their owner has made."""
     bridges: tuple[HostBridge, ...] = ()
     bridge = settings.physical_networks.get("public")
-    if bridge and settings.public_network and settings.public_gateway:
+    mine = settings.host_gateway == "yes" or (settings.host_gateway == "auto" and not settings.address)
+    if mine and bridge and settings.public_network and settings.public_gateway:
         length = ipaddress.ip_network(settings.public_network).prefixlen
         address = f"{settings.public_gateway}/{length}"
         bridges = (HostBridge(name=bridge, addresses=(address,), masquerade=settings.masquerade),)

@@ -10,6 +10,11 @@ import msgspec
 from pileus.node.contract import NodeNetwork
 
 
+def has_services(state: NodeNetwork) -> bool:
+    """Whether the node serves anything that may be moved to another."""
+    return bool(state.routers) or any(network.dhcp_port is not None for network in state.networks)
+
+
 def without_services(state: NodeNetwork) -> NodeNetwork:
     """The same state without routers and DHCP."""
     networks = tuple(msgspec.structs.replace(network, dhcp_port=None) for network in state.networks)

@@ -22,6 +22,7 @@ from pileus.node.net import names
 from pileus.node.net.names import mac_octets, mac_text
 from pileus.node.net.rules import member_set, rule_text
 from pileus.node.net.ruleset import Chain, Container, Ruleset, Table
+from pileus.node.net.tunnel import known_elsewhere
 
 TABLE = "pileus"
 CUT = 0x70696C65  # connection mark: a rule that allowed it is gone
@@ -91,6 +92,9 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int], known: SenderRule
         "from_port": Chain(
             (
                 "iifname @down drop",
+                # The bridge answers requests for addresses that it knows to be elsewhere. From elsewhere they are the
+                # announcements and probes of those who have them: heard here, but not to be answered.
+                f'iifname "{names.TUNNEL}" arp operation request arp daddr ip @elsewhere arp operation set reply',
                 "meta mark set 0",
                 "meta mark set iifname map @marks",
                 "meta mark 0 accept",
@@ -116,6 +120,7 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int], known: SenderRule
     containers = {
         "marks": Container("map", "ifname : mark", marks),
         "down": Container("set", "ifname", down),
+        "elsewhere": Container("set", "ipv4_addr", frozenset(ip for ip, _ in known_elsewhere(firewall.network))),
         "secured": Container("set", "ifname", frozenset(_quoted(port) for port in secured)),
         "senders": Container(
             "map", "ifname : verdict", frozenset(f"{_quoted(p)} : jump s_{numbers[p.id]}" for p in secured)

@@ -111,6 +111,7 @@ class Switch:
         self._make_devices(network)
         self._leave_taps(ports)
         self._filter(Firewall(network, ports, groups))
+        self._tunnel.know(network)
         self._join_taps(ports)
         self._set_layer3(network)
         return self._serve(network)

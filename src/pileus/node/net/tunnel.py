@@ -26,6 +26,14 @@ from pileus.node.net.links import (
 from pileus.node.net.settings import NetSettings
 
 
+def known_elsewhere(network: NetworkState) -> set[Neighbour]:
+    """The IPv4 addresses that are known to be at other nodes, with their MAC addresses."""
+    if network.kind != "vxlan":
+        return set()
+    remote = [host for host in network.hosts if host.vtep in network.vteps]
+    return {(ip, names.mac_text(host.mac)) for host in remote for ip in host.ips if ":" not in ip}
+
+
 class Tunnel:
     """The tunnel of one network, in the network's namespace."""
 
@@ -69,7 +77,6 @@ class Tunnel:
         flood = {(FLOOD, vtep) for vtep in vteps}
         self._forward(flood | {(mac, host.vtep) for mac, host in remote if host.vtep})
         self._fix({mac for mac, _ in remote})
-        self._know({(ip, mac) for mac, host in remote for ip in host.ips if ":" not in ip})
 
     def _make_device(self, network: NetworkState, devices: dict[str, Device], label: str) -> None:
         there = devices.get(names.TUNNEL)
@@ -99,7 +106,9 @@ class Tunnel:
             self._bridge(gone, "-force")
         self._fixed = wanted
 
-    def _know(self, wanted: set[Neighbour]) -> None:
+    def know(self, network: NetworkState) -> None:
+        """What the bridge answers for; said when the firewall lets no answers out to where these addresses are."""
+        wanted = known_elsewhere(network)
         stay = dict(wanted)
         gone = sorted(ip for ip, _ in self._neighbours - wanted if ip not in stay)
         lines = [f"neigh del {ip} dev {names.SWITCH}" for ip in gone]

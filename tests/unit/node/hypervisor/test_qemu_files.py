@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,8 @@ def test_a_process_is_known_by_more_than_its_pid() -> None:
         assert process.alive(found)
         assert not process.alive(process.ProcessId(found.pid, found.started + 1, found.boot_id))
         assert not process.alive(process.ProcessId(found.pid, found.started, "another boot"))
+        while not process.arguments(child.pid):  # Popen returns a moment before the kernel tells them
+            time.sleep(0.001)
         assert process.find({"a-marker-of-its-own"}) == {"a-marker-of-its-own": [child.pid]}
         process.kill(process.ProcessId(found.pid, found.started + 1, found.boot_id))
         assert process.alive(found)
