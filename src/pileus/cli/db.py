@@ -50,13 +50,14 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.what == "migrate":
             return _migrate(settings, options)
-        return _schema(settings, options.what == "upgrade")
+        return schema(settings, options.what == "upgrade")
     except (MoveRefused, DatabaseUrlError, Unreachable, running.AlreadyRunning, OSError) as error:
         print(f"pileus db {options.what}: {error}", file=sys.stderr)
         return 1
 
 
-def _schema(settings: Settings, change: bool) -> int:
+def schema(settings: Settings, change: bool) -> int:
+    """Print the schema's version; with `change` bring it to the newest one first. Raises OSError, Unreachable."""
     from pileus.db.engine import Database
     from pileus.db.migrate import current, upgrade
     from pileus.db.migrations import HEAD
@@ -88,10 +89,12 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> int:
     url = _target(options)
     check(file)
     lock = running.Lock(settings)  # nobody starts it meanwhile
-    with Steps() as steps:
-        moved = move(file, url, lambda step, done, total: steps.show(_line(step, total), done, total))
-    _remember(settings, url)
-    del lock
+    try:
+        with Steps() as steps:
+            moved = move(file, url, lambda step, done, total: steps.show(_line(step, total), done, total))
+        _remember(settings, url)
+    finally:
+        lock.close()
     print(f"Moved {moved.rows} rows of {moved.tables} tables; both sides were read again and are the same.")
     print(_how_to_go_on(file, url))
     return 0

@@ -27,6 +27,8 @@ COMMANDS = (
     Command("agent", "agent", "start a node: join a controller by a token, take guests; -d: in the background"),
     Command("token", "token", "join tokens: create, list, revoke"),
     Command("node", "node", "the nodes that have joined: list, drain, enable, remove"),
+    Command("haproxy", "haproxy", "print HAProxy's configuration for all controllers that live"),
+    Command("manage", "manage", "what operators know from nova-manage and its like: service list, db sync, hosts …"),
     Command("status", "status", "say whether the cloud runs, where, and what is on it"),
     Command("down", "down", "stop the cloud; state is kept and guests go on running"),
     Command("destroy", "destroy", "stop the cloud and remove all that it ever made, guests included"),

@@ -34,6 +34,10 @@ class Lock:
             os.close(self._handle)
             raise AlreadyRunning(f"a cloud runs already on {settings.state} (pid {pid_of(settings)})") from None
 
+    def close(self) -> None:
+        """Let go of it before the process ends."""
+        os.close(self._handle)
+
     def write(self) -> None:
         """Put this process's pid where others find it; after the last fork."""
         os.ftruncate(self._handle, 0)

@@ -21,7 +21,8 @@ _c = controller.c
 def beat(tx: Tx, cloud: Cloud, address: str, services: list[str], version: str, started: float) -> None:
     """This controller lives; `address` is HOST:PORT of its cluster port."""
     now = cloud.world.now()
-    values = {"address": address, "services": services, "seen": now, "version": version, "started": started}
+    api = cloud.settings.api_address
+    values = {"address": address, "api": api, "services": services, "seen": now, "version": version, "started": started}
     if not tx.execute(controller.update().where(_c.name == cloud.controller).values(**values)).rowcount:
         tx.execute(controller.insert().values(name=cloud.controller, **values))
 

@@ -45,6 +45,7 @@ controller = table(
     "cluster_controller",
     sa.Column("name", Name, primary_key=True),
     sa.Column("address", Name, nullable=False),  # HOST:PORT of its cluster port
+    sa.Column("api", Name, nullable=False, default="", server_default=""),  # HOST:PORT of its APIs
     sa.Column("services", Json, nullable=False),
     sa.Column("started", Time, nullable=False),
     sa.Column("seen", Time, nullable=False),

@@ -44,7 +44,7 @@ def move(source: Path, url: str, show: Show) -> Moved:
 
     The cloud must not run. Raises MoveRefused, Unreachable, and what the target refuses a row with."""
     load_tables()
-    target = Database(url, pool_size=1)
+    target = Database(url, pool_size=1, patience=2.0)  # a server that is away is for whoever waits here to see
     try:
         if target.embedded:
             raise MoveRefused("clouds move to PostgreSQL or MariaDB: write --to postgresql://… or mysql://…")

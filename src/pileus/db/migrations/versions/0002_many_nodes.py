@@ -19,7 +19,7 @@ def upgrade() -> None:
     """Add what is missing. `if_not_exists`: MariaDB commits each by itself, and may have been stopped in the middle."""
     _kernel()
     _cluster()
-    _images()
+    _controllers()
     _scheduling()
     _network()
     _moves()
@@ -44,7 +44,8 @@ def _kernel() -> None:
     )
 
 
-def _images() -> None:
+def _controllers() -> None:
+    _add("cluster_controller", sa.Column("api", sa.String(length=255), nullable=False, server_default=""))
     op.create_table("image_copy",
         sa.Column("image_id", sa.String(length=64), nullable=False),
         sa.Column("controller", sa.String(length=255), nullable=False),
