@@ -84,15 +84,21 @@ class Tally:
 
 
 _OF_SERVER = sa.select(decision).where(decision.c.server_id == sa.bindparam("s")).order_by(decision.c.id.desc())
-_IDS = sa.select(decision.c.id).where(decision.c.server_id == sa.bindparam("s")).order_by(decision.c.id.desc())
+_IDS = (
+    sa.select(decision.c.id, decision.c.host, decision.c.action).where(decision.c.server_id == sa.bindparam("s"))
+    .order_by(decision.c.id.desc())
+)
 _DROP = decision.delete().where(decision.c.id.in_(sa.bindparam("ids", expanding=True)))
 _NEW = decision.insert()
 
 
 def write(tx: Tx, server_id: str, host: str | None, record: Record, now: float) -> None:
-    """Remember one more decision of a server; only the last few are kept."""
+    """Remember one more decision of a server; only the last few are kept, and of the same failure only the last."""
     if record.action != "create":
-        old = tx.scalars(_IDS, {"s": server_id})[KEPT - 1 :]
+        there = tx.all(_IDS, {"s": server_id})
+        old = [row.id for row in there[KEPT - 1 :]]
+        if host is None and there and there[0].host is None and there[0].action == record.action:
+            old.append(there[0].id)
         if old:
             tx.execute(_DROP, {"ids": old})
     values: dict[str, Any] = {

@@ -174,6 +174,7 @@ def _move(tx: Tx, cloud: Cloud, row: Any) -> bool:
                 shelve.take_off(by, row)
         return True
     except (live.Refused, scheduler.NoValidHost, Problem) as reason:
+        scheduler.keep(tx, cloud, row.id, reason)
         _cannot(by, row, "live-migration" if how == "live" else "migration", str(reason))
         return False
 

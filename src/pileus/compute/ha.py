@@ -222,6 +222,7 @@ def _rescue(tx: Tx, cloud: Cloud, asked: Rescue) -> str:
     try:
         evacuate.begin(by, row, off=row.vm_state == states.STOPPED, purpose=PURPOSE)
     except scheduler.NoValidHost as reason:
+        scheduler.keep(tx, cloud, row.id, reason)
         _note_once(tx, cloud, row, f"node {asked.node} is down, and no other can have the server: {reason}")
         return str(reason)
     return ""

@@ -169,9 +169,8 @@ def _usage(call: Call, rows: list[Any]) -> defaultdict[str, _Usage]:
     used: defaultdict[str, _Usage] = defaultdict(_Usage)
     one = len(rows) == 1
     disks: dict[str, int] = {}
-    for host, vcpus, ram, flavor, task in call.tx.all(
-        _SERVERS_OF if one else _SERVERS, {"host": rows[0].name} if one else None
-    ):
+    found: Any = call.tx.all(_SERVERS_OF if one else _SERVERS, {"host": rows[0].name} if one else None)
+    for host, vcpus, ram, flavor, task in found:
         usage = used[host]
         usage.servers += 1
         usage.vcpus += vcpus

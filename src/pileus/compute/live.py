@@ -81,6 +81,7 @@ def migrate(call: Call, row: Any, value: LiveMigrate) -> None:
     except Refused as reason:
         if version < _SYNCHRONOUS_BELOW:
             raise BadRequest(str(reason)) from None
+        scheduler.keep(call.tx, call.cloud, row.id, reason)
         _failed_at_once(call, row, value.host, str(reason))
 
 

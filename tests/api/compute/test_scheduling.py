@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pileus.cloud import Cloud
 from pileus.compute import decisions, explain, nodes, purge
-from pileus.compute.decisions import Decision
+from pileus.compute.decisions import Decision, Record
 from pileus.compute.tables import aggregate, aggregate_host, decision, node, server
 from pileus.db.engine import Tx
 from pileus.placement import allocations
@@ -444,8 +444,12 @@ def test_a_refused_migration_is_remembered_although_it_is_undone(
     assert (newest.host, newest.record.action) == (None, "migrate")
     assert f"{other}: needs 12000 MiB of memory, " in told(cloud, shown["id"])
     assert cloud.db.run_sync(lambda tx: allocations.of_consumer(tx, shown["id"]))  # what it had
-    for _ in range(decisions.KEPT + 2):
-        guests.act(shown["id"], "migrate")
+    guests.act(shown["id"], "migrate")
+    actions = [(one.host, one.record.action) for one in remembered(cloud, shown["id"])]
+    assert actions == [(None, "migrate"), (shown[HOST], "create")]  # the same failure is kept once
+    for number in range(decisions.KEPT + 2):
+        record = Record(action=f"move {number}", wanted="")
+        cloud.db.run_sync(lambda tx, r=record: decisions.write(tx, shown["id"], "a", r, 0.0))
     assert len(remembered(cloud, shown["id"])) == decisions.KEPT
 
 
