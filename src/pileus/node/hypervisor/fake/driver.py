@@ -137,6 +137,10 @@ class Fake(Moves):
         self._find(server_id)
         raise NodeFault("a fake guest has no screen")
 
+    async def serial_socket(self, server_id: str) -> Path:
+        self._find(server_id)
+        raise NodeFault("a fake guest has no serial port")
+
     async def set_password(self, server_id: str, user: str, password: str) -> None:
         await self._suffer(self._find(server_id), "set_password")
         raise NodeFault("a fake guest has no users whose password could be set")

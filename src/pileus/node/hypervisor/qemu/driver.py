@@ -318,6 +318,12 @@ class Qemu(Moves):
             raise NodeFault(f"server {server_id} is {guest.power}: only one that runs has a screen")
         return guest.files.vnc
 
+    async def serial_socket(self, server_id: str) -> Path:
+        guest = self._find(server_id)
+        if not guest.running:
+            raise NodeFault(f"server {server_id} is {guest.power}: only one that runs has a serial port that answers")
+        return guest.files.serial
+
     async def set_password(self, server_id: str, user: str, password: str) -> None:
         async with self._locked(server_id) as guest:
             if not wants_agent(guest.spec):

@@ -458,7 +458,8 @@ class Guest:
             return None  # who adopts all goes on with the move
         if record.resumes == "running" and status == "paused":
             await monitor.execute("cont")  # it had arrived, and was let go but for this
-            status, record.resumes = "running", ""
+            status = "running"
+        record.resumes = ""
         if status in ("prelaunch", "inmigrate") or (status == "paused" and record.power == "suspended"):
             # A start that was cut off before the guest's first instruction: as if it had not been.
             await self.end("suspended" if self.files.memory.exists() else "shutdown", at_once=True)

@@ -154,7 +154,9 @@ async def arrive(guest: Guest) -> None:
     status = await _complete(guest, monitor)
     target = record.target
     if target is not None and target.disks:
-        await monitor.execute("nbd-server-stop")
+        # Told again after being killed, neither may be there any more.
+        with contextlib.suppress(QmpError):
+            await monitor.execute("nbd-server-stop")
         with contextlib.suppress(QmpError):
             await monitor.execute("blockdev-del", node_name=FILL + "config")
     runs = record.resumes != "paused"
