@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
+from pileus.cluster import nodes as members
 from pileus.network import agents, placing
 from pileus.network.placing import DHCP, L3, LEGS, Places
 from pileus.network.tables import agent, network, port, router
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("pileus.network")
 EVERY = 5.0
 _AT_ONCE = 500  # of each kind in a run: the rest follows with the next
+_ROLES_EVERY = 60.0  # seconds: a node that joins again with other roles is rare
 _GAP = 20.0  # seconds without a run after which silence means nothing: nobody could be heard
 
 
 def place(tx: Tx, cloud: Cloud) -> None:
     """Give a node to what has none, and another to what cannot stay. Runs periodically, on one controller."""
-    agents.follow_roles(tx, cloud)
+    _follow_roles(tx, cloud)
     trusted = _heard_long_enough(cloud)
     for kind in (DHCP, L3):
         _place(tx, cloud, kind, trusted)
+
+
+def _follow_roles(tx: Tx, cloud: Cloud) -> None:
+    memory, now = cloud.memory.setdefault("network", {}), cloud.world.monotonic()
+    if now >= memory.get("roles", 0.0):
+        memory["roles"] = now + _ROLES_EVERY
+        agents.follow_roles(tx, cloud)
 
 
 def _heard_long_enough(cloud: Cloud) -> bool:
@@ -43,11 +52,11 @@ def _heard_long_enough(cloud: Cloud) -> bool:
 
 
 def _place(tx: Tx, cloud: Cloud, kind: str, trusted: bool) -> None:
-    places = Places(tx, cloud, kind)
-    leaving = _leaving(tx, cloud, kind, places, trusted)
+    leaving = _leaving(tx, cloud, kind, trusted)
     rows = _homeless(tx, kind, leaving)
     if not rows:
         return
+    places = Places(tx, cloud, kind)
     where: dict[str, str] = {}
     for row, needs in rows:
         node = places.take(needs, but=leaving)
@@ -61,18 +70,15 @@ def _place(tx: Tx, cloud: Cloud, kind: str, trusted: bool) -> None:
     (placing.put_networks if kind == DHCP else placing.put_routers)(tx, cloud, where, before)
 
 
-def _leaving(tx: Tx, cloud: Cloud, kind: str, places: Places, trusted: bool) -> set[str]:
+def _leaving(tx: Tx, cloud: Cloud, kind: str, trusted: bool) -> list[str]:
     """The nodes that have something but shall not keep it. One that is silent keeps all until it has surely given it
     up: it must have been told of the lease, and there must have been somebody to hear it."""
-    now = cloud.world.now()
     table = network if kind == DHCP else router
-    used = set(tx.scalars(sa.select(table.c.node).distinct().where(table.c.node != "")))
-    keeping = set()
-    for row in tx.all(sa.select(agent.c.node, agent.c.heartbeat, agent.c.lease).where(agent.c.kind == kind)):
-        gone = trusted and row.lease > 0 and not placing.is_alive(row, now)
-        if places.offers(row.node) and not gone:
-            keeping.add(row.node)
-    return used - keeping
+    since = cloud.world.now() - DEAD_AFTER
+    here = sa.true() if not trusted else sa.or_(agent.c.heartbeat > since, agent.c.lease == 0)
+    keeping = sa.select(agent.c.node).where(agent.c.kind == kind, agent.c.admin_state_up.is_(True), here)
+    unfit = sa.or_(table.c.node.not_in(keeping), table.c.node.in_(members.draining(tx)))
+    return tx.scalars(sa.select(table.c.node).distinct().where(table.c.node != "", unfit))
 
 
 def _homeless(tx: Tx, kind: str, leaving: Collection[str]) -> list[tuple[Row[Any], list[str]]]:
@@ -125,9 +131,12 @@ def _astray(tx: Tx, kind: str, owners: Collection[str]) -> list[str]:
     if not physical:
         return []
     lacking: dict[str, list[str]] = {}
-    for row in tx.all(sa.select(agent.c.node, agent.c.physical_networks).where(agent.c.kind == kind)):
+    reached = sa.select(agent.c.node, agent.c.physical_networks).where(
+        agent.c.kind == kind, agent.c.physical_networks.is_not(None)
+    )
+    for row in tx.all(reached):
         for name in physical:
-            if row.physical_networks is not None and name not in row.physical_networks:
+            if name not in row.physical_networks:
                 lacking.setdefault(name, []).append(row.node)
     identity = port.c.network_id if kind == DHCP else port.c.device_id
     found: list[str] = []

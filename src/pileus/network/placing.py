@@ -22,11 +22,30 @@ DHCP, L3 = "dhcp", "l3"
 LEGS = ("network:router_interface", "network:router_gateway")
 """Owners of the ports of routers."""
 
-_AGENTS = sa.select(agent).where(agent.c.kind == sa.bindparam("k")).order_by(agent.c.created, agent.c.node)
+_AGENTS = (
+    sa.select(agent.c.node, agent.c.admin_state_up, agent.c.heartbeat, agent.c.physical_networks)
+    .where(agent.c.kind == sa.bindparam("k")).order_by(agent.c.created, agent.c.node)
+)
 _LOADS = {
     DHCP: sa.select(network.c.node, sa.func.count().label("load")).where(network.c.node != "").group_by(network.c.node),
     L3: sa.select(router.c.node, sa.func.count().label("load")).where(router.c.node != "").group_by(router.c.node),
 }
+
+
+def _least(kind: str) -> sa.Select[tuple[str]]:
+    """The living nodes, those with the least first, of equals the oldest."""
+    load = _LOADS[kind].subquery()
+    return (
+        sa.select(agent.c.node).outerjoin(load, load.c.node == agent.c.node)
+        .where(
+            agent.c.kind == kind, agent.c.admin_state_up.is_(True), agent.c.heartbeat > sa.bindparam("since"),
+            agent.c.node.not_in(sa.bindparam("but", expanding=True)),
+        )
+        .order_by(sa.func.coalesce(load.c.load, 0), agent.c.created, agent.c.node).limit(1)
+    )
+
+
+_LEAST = {kind: _least(kind) for kind in _LOADS}
 _NEEDS = (
     sa.select(network.c.physical_network).distinct().join(port, port.c.network_id == network.c.id)
     .where(
@@ -76,10 +95,6 @@ class Places:
             for row in rows if row.admin_state_up and row.node not in draining
         ]
 
-    def offers(self, node: str) -> bool:
-        """Whether the node is enabled and not to be emptied, dead or alive."""
-        return any(place.node == node for place in self._places)
-
     def take(self, physical: Iterable[str] = (), but: Collection[str] = (), dead: bool = False) -> str:
         """The node with the least, of equals the oldest; "" when none can. `dead`: when none of them lives, the one
         heard of last, as when the controllers have just started."""
@@ -98,7 +113,13 @@ class Places:
 
 def choose(tx: Tx, cloud: Cloud, kind: str, physical: Iterable[str] = ()) -> str:
     """The node for something new of an agent kind that needs these physical networks; "" while none can have it."""
-    return Places(tx, cloud, kind).take(physical, dead=True)
+    wanted = list(physical)
+    if not wanted:  # the usual case, in one statement however many nodes there are
+        since = cloud.world.now() - DEAD_AFTER
+        found: str | None = tx.scalar(_LEAST[kind], {"since": since, "but": [*nodes.draining(tx), ""]})
+        if found:
+            return found
+    return Places(tx, cloud, kind).take(wanted, dead=True)
 
 
 def physical_networks(tx: Tx, kind: str, node: str) -> Collection[str] | None:
