@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 from aio_pika.connection import Connection
 from tests.rabbitmq import PASSWORD, RabbitMq, rabbitmq
 
@@ -33,7 +34,7 @@ class Controller:
         self.cloud = Cloud(Settings(state_dir=str(folder), bus=url, node_name=name), rooms=())
         self.woken: list[tuple[str, float]] = []
         self.asked: list[str] = []
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.carrier = make_carrier(self.cloud, self.answer)
         self.cloud.bus.carrier = self.carrier
         self.cloud.bus.wake_here = self._wake_here  # type: ignore[method-assign]

@@ -56,6 +56,8 @@ class AmqpCarrier:
         """Nodes whose queues are still to be deleted."""
         self.changed = asyncio.Event()
         """`nodes` or `removed` is not what it was."""
+        self.connections = 0
+        """How often RabbitMQ was connected."""
         self.topics: dict[str, None] = {}
         """What is still to be woken, in order."""
         self.wanted = asyncio.Event()
@@ -142,6 +144,7 @@ class AmqpCarrier:
     async def _once(self, host: str, port: int) -> None:
         """One connection, to its end. Raises why it ended."""
         connection = await connect(self.broker, host, port, f"pileus {self.name}")
+        self.connections += 1
         session = Session(self, connection)
         try:
             await session.open()

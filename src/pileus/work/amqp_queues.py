@@ -89,8 +89,10 @@ class NodeQueues:
                     self._refuse(node, error)
                     return
                 queue = await self.hearing.get_queue(name, ensure=False)
-                # Of two controllers that believe to have the node the later one is right, and gets everything.
-                tag = await queue.consume(self.hear, no_ack=True, arguments={"x-priority": since}, timeout=_RPC)
+                # Of two controllers that believe to have the node the later one is right, and gets everything; and
+                # of two connections of one controller, as RabbitMQ may not have noticed the end of the first.
+                priority = since * 1000 + min(self.carrier.connections, 999)
+                tag = await queue.consume(self.hear, no_ack=True, arguments={"x-priority": priority}, timeout=_RPC)
         self._heard[node] = _Heard(since, queue, tag)
         self._refused.discard(node)
 

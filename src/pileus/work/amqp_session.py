@@ -31,6 +31,12 @@ _RPC = 20.0
 _CLOSE = 3.0
 _WAKE_LIFE = 10.0
 """Seconds after which a wake that nobody took is thrown away: all has been found in the database long before."""
+_WAKE_WAIT = 5.0
+"""Seconds RabbitMQ may take to accept a wake."""
+_MOST_WAKES = 100
+"""Wakes of nodes that RabbitMQ has not accepted yet; those after them wait, each topic once."""
+_RETRIES = (0.0, 0.1, 0.3, 1.0, 2.0)
+"""Seconds before each new try of a message that RabbitMQ refused, as while a queue has no leader."""
 _GAP = 0.005
 """Seconds between two rounds of wakes; what comes meanwhile for the same topic is sent once."""
 _ALARM_LOOK = 1.0
@@ -49,6 +55,8 @@ class Session:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: dict[str, asyncio.Future[bytes]] = {}
         self._answering: set[asyncio.Task[None]] = set()
+        self._waking: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(_MOST_WAKES)
 
     async def open(self) -> None:
         """Declare what this controller needs for itself, and listen. Raises Lost."""
@@ -95,7 +103,7 @@ class Session:
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(Lost("the connection to RabbitMQ was lost before the answer came"))
-        await _end(list(self._answering))
+        await _end([*self._answering, *self._waking])
         with contextlib.suppress(Lost), as_lost():
             async with asyncio.timeout(_CLOSE):
                 await self.connection.close()
@@ -116,17 +124,24 @@ class Session:
             carrier.wanted.clear()
             for topic in list(carrier.topics):
                 carrier.topics.pop(topic, None)
-                await self._wake(topic)
+                message = self._message("wake", msgspec.msgpack.encode(topic), expiration=_WAKE_LIFE)
+                if topic:
+                    await self._slots.acquire()
+                    self._do(self._waking, self._wake_node(topic.removeprefix("net:"), message))
+                else:
+                    await self._say("wake", self._controllers, message, "")
             await asyncio.sleep(_GAP)
             await carrier.wanted.wait()
 
-    async def _wake(self, topic: str) -> None:
-        exchange: AbstractExchange = self._controllers
-        key = ""
-        if topic:
-            exchange, key = self._saying.default_exchange, node_queue(topic.removeprefix("net:"))
-        message = self._message("wake", msgspec.msgpack.encode(topic), expiration=_WAKE_LIFE)
-        await self._say("wake", exchange, message, key)
+    async def _wake_node(self, node: str, message: Message) -> None:
+        try:
+            async with asyncio.timeout(_WAKE_WAIT):
+                await self._put(node, message, mandatory=False)
+            self.metrics.bus_published.labels("wake").inc()
+        except (Lost, Unavailable, TimeoutError):
+            self.metrics.bus_dropped.labels("wake").inc()
+        finally:
+            self._slots.release()
 
     async def _say(self, kind: str, exchange: AbstractExchange, message: Message, key: str) -> None:
         try:
@@ -153,20 +168,41 @@ class Session:
             "question", body, expiration=timeout, reply_to=self._own.name, correlation_id=name
         )
         try:
-            await self._put(node, message)
+            await self._put(node, message, mandatory=True)
             self.metrics.bus_published.labels("question").inc()
             return opened(node, await future)
         finally:
             del self._pending[name]
 
-    async def _put(self, node: str, message: Message) -> None:
+    async def _put(self, node: str, message: Message, *, mandatory: bool) -> None:
+        """Put a message into a node's queue. Raises Lost, and Unavailable when RabbitMQ does not take it.
+
+        A channel that first publishes to a quorum queue while the queue's old leader is just gone may be refused for as
+        long as it is open (RabbitMQ 3.10 asks that leader, again and again), so what is refused goes by a new one."""
+        key = node_queue(node)
         with as_lost():
-            try:
-                await self._asking.default_exchange.publish(message, node_queue(node))
-            except PublishError:
-                raise Unavailable(f"Node {node} is not connected to any controller; is its agent running?") from None
-            except DeliveryError:
-                raise Unavailable(f"RabbitMQ takes nothing for node {node} now; has it lost its quorum?") from None
+            for pause in (None, *_RETRIES):
+                try:
+                    if pause is None:
+                        await self._asking.default_exchange.publish(message, key, mandatory=mandatory)
+                    else:
+                        await asyncio.sleep(pause)
+                        options = {"publisher_confirms": True, "on_return_raises": True}
+                        async with self.connection.channel(**options) as channel:
+                            await channel.default_exchange.publish(message, key, mandatory=mandatory)
+                    return
+                except PublishError:
+                    raise Unavailable(
+                        f"Node {node} is not connected to any controller; is its agent running?"
+                    ) from None
+                except DeliveryError:
+                    continue
+        raise Unavailable(f"RabbitMQ takes nothing for node {node} now; has it lost its quorum?")
+
+    def _do(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     # what is heard
 
@@ -187,9 +223,7 @@ class Session:
 
     async def _on_node(self, message: AbstractIncomingMessage) -> None:
         if message.type == "question":
-            task = asyncio.create_task(self._on_question(message))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._do(self._answering, self._on_question(message))
         else:
             self._on_wake(message)
 

@@ -7,17 +7,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aio_pika import Message
-from aio_pika.exceptions import ChannelPreconditionFailed, PublishError
+from aio_pika.exceptions import ChannelPreconditionFailed, DeliveryError, PublishError
+from aiormq import spec
 
 Callback = Callable[[Any], Awaitable[None]]
 
 
 class Rabbit:
-    """The broker. `down` refuses connections; `refused` are queues that cannot be declared."""
+    """The broker. `down` refuses connections; `refused` are queues that cannot be declared, `nacked` those that
+    take nothing."""
 
     def __init__(self) -> None:
         self.down = False
         self.refused: set[str] = set()
+        self.nacked: set[str] = set()
         self.tries: list[str] = []
         self.connections: list[Connection] = []
         self.queues: dict[str, list[tuple[Channel, str, Callback]]] = {}
@@ -98,6 +101,7 @@ class Channel:
         self.close_callbacks: set[Any] = set()
         self.on_consumer_cancel_callbacks: set[Any] = set()
         self.default_exchange = Exchange(self)
+        self.refuses: set[str] = set()  # queues for which this channel gets a Basic.Nack
 
     async def initialize(self) -> None: ...
 
@@ -132,10 +136,12 @@ class Exchange:
 
     async def publish(self, message: Message, key: str, mandatory: bool = True) -> None:
         connection = self.channel.connection
-        if connection.hang:
+        if connection.hang and not self.fanout:
             await asyncio.Event().wait()
         if connection.closed:
             raise asyncio.CancelledError  # what waits for a channel that is closed gets this from the library
+        if key in self.channel.refuses | self.channel.rabbit.nacked:
+            raise DeliveryError(None, spec.Basic.Nack())
         for name in self.channel.rabbit.bound if self.fanout else [key]:
             await self.channel.rabbit.route(name, message, mandatory)
 

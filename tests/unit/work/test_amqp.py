@@ -173,17 +173,43 @@ def test_a_question_without_an_answer_ends(run: Any) -> None:
     run(test)
 
 
-def test_a_publish_that_never_ends_holds_nobody(run: Any) -> None:
+def test_a_publish_that_never_ends_holds_nobody(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bench: Bench) -> None:
         one = await bench.connected()
         bench.rabbit.connections[0].hang = True
         one.timeout = 0.02
         with pytest.raises(Unavailable):
             await one.ask("c2", "n1", "uptime", {})
-        for number in range(100):
-            one.publish(f"n{number % 10}")
+        for number in range(300):
+            one.publish(f"n{number % 150}")
+        one.publish("")
         await asyncio.sleep(0.02)
-        assert len(one.topics) == 9
+        assert len(one.topics) == 50
+        assert next(iter(one.topics)) == "n101"  # the one before has left, and waits for room
+        monkeypatch.setattr("pileus.work.amqp_session._WAKE_WAIT", 0.01)
+
+    run(test)
+
+
+def test_what_a_channel_is_refused_goes_by_another(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr("pileus.work.amqp_session._RETRIES", (0.0, 0.001))
+        one, two = await bench.connected("c1"), await bench.connected("c2")
+        two.connected("n1")
+        await until(lambda: bool(bench.rabbit.queues.get("pileus.node.n1")))
+        assert one._session is not None
+        asking: Any = one._session._asking
+        asking.refuses.add("pileus.node.n1")
+        assert await one.ask("c2", "n1", "uptime", {}) == ["n1", "uptime", {}]
+        place = two.cloud.bus.subscribe("n1")
+        one.cloud.bus.wake("n1")
+        assert await place.wait(1)
+        asking.rabbit.nacked.add("pileus.node.n1")
+        with pytest.raises(Unavailable, match="RabbitMQ takes nothing for node n1 now"):
+            await one.ask("c2", "n1", "uptime", {})
+        one.cloud.bus.wake("n1")
+        await until(lambda: gauge(one, "pileus_bus_dropped_total", kind="wake") == 1)
+        assert len(bench.rabbit.tries) == 2
 
     run(test)
 
