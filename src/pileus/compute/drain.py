@@ -27,6 +27,7 @@ REASON = "draining"
 
 _AT_ONCE = 2
 _RETRY = 60.0
+_MEMORY = 7 * 86400.0  # for so long a migration that could not be confirmed is looked at
 _MOVES = {states.ACTIVE: "live", states.PAUSED: "live", states.STOPPED: "cold", states.SHELVED: "offload"}
 _HELD_UP = {
     states.SUSPENDED: "it is suspended: resume it, or delete it",
@@ -190,7 +191,10 @@ def _cannot(by: actors.Actor, row: Any, kind: str, reason: str) -> None:
 
 def _confirm(tx: Tx, cloud: Cloud) -> None:
     """Confirm the migrations that drains have made."""
-    waiting = sa.select(migration.c.server_id).where(migration.c.purpose == PURPOSE, migration.c.status == "finished")
+    waiting = sa.select(migration.c.server_id).where(
+        migration.c.updated > cloud.world.now() - _MEMORY, migration.c.purpose == PURPOSE,
+        migration.c.status == "finished",
+    )
     for server_id in tx.scalars(waiting):
         row = tx.first(sa.select(server).where(server.c.id == server_id, server.c.deleted.is_(False)))
         if row is not None and (row.vm_state, row.task_state) == (states.RESIZED, None):

@@ -24,16 +24,16 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.cluster import nodes as cluster
-from pileus.compute import actors, evacuate, instance_actions, moves, nodes, scheduler, servers, states
+from pileus.compute import actors, evacuate, instance_actions, migrations, moves, nodes, scheduler, servers, states
 from pileus.compute.tables import node, outage, server
-from pileus.node.contract import NodeFault
+from pileus.node.contract import NodeFault, TaskResult
 from pileus.work import tasks
 from pileus.work.tables import task as task_table
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
-    from pileus.node.contract import Task, TaskResult
+    from pileus.node.contract import Task
 
 _LOG = logging.getLogger("pileus.compute")
 
@@ -45,6 +45,7 @@ WATCH = 5.0
 
 _PAUSE = 20.0
 _RETRY = 60.0
+_BATCH = 500
 _MOST_TIME = 120.0
 _ALONE = (None, "powering-on", "powering-off", "rebooting", "rebooting_hard", "pausing", "unpausing", "suspending")
 _COMES_BACK = (states.ACTIVE, states.STOPPED, states.PAUSED, states.SUSPENDED, states.RESCUED, states.RESIZED)
@@ -109,7 +110,8 @@ def _go_on(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
             _set(tx, row.node, "fencing", now)
             tasks.enqueue(tx, cloud, FENCE, resource=f"fence:{row.node}", arguments=Fence(row.node))
     elif row.state == "fenced":
-        _evacuate_all(tx, cloud, row.node, now)
+        _clear(tx, cloud, row.node)
+        _evacuate_all(tx, cloud, row.node, row.updated, now)
     elif row.state == "fencing" and now - row.updated > cloud.settings.build_timeout + _RETRY:
         _set(tx, row.node, "failed", now, "the fencing task was lost")
 
@@ -175,16 +177,28 @@ def fenced(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
     if tx.first(sa.select(outage.c.node).where(outage.c.node == name)) is None:
         tx.execute(outage.insert().values(node=name, state="fenced", noticed=now, checked=now, updated=now))
     _set(tx, name, "fenced", now)
-    return _evacuate_all(tx, cloud, name, now)
+    _clear(tx, cloud, name)
+    return _evacuate_all(tx, cloud, name, now, now)
 
 
 # -- evacuating
 
 
-def _evacuate_all(tx: Tx, cloud: Cloud, name: str, now: float) -> None:
-    """A task for each server of the node that has none."""
+def _clear(tx: Tx, cloud: Cloud, name: str) -> None:
+    """What the node was asked for has failed: it is not waited for until its deadline. What it is to remove stays."""
+    waiting = sa.select(task_table.c.id).where(
+        task_table.c.node == name, task_table.c.state.in_(tasks.OPEN), task_table.c.kind.like("server.%"),
+        task_table.c.kind != "server.destroy",
+    )
+    for task_id in tx.scalars(waiting.order_by(task_table.c.seq).limit(_BATCH)):
+        error = f"node {name} is down, and was switched off"
+        tasks.finish(tx, cloud, TaskResult(task_id=task_id, node=name, ok=False, error=error))
+
+
+def _evacuate_all(tx: Tx, cloud: Cloud, name: str, since: float, now: float) -> None:
+    """A task for each server that is on the node, which was fenced at `since`, and has none."""
     here = sa.select(server.c.id).where(
-        server.c.host == name, server.c.deleted.is_(False), server.c.vm_state.in_(_COMES_BACK)
+        server.c.host == name, server.c.deleted.is_(False), server.c.vm_state.in_((*_COMES_BACK, states.ERROR))
     )
     ids = tx.scalars(here.order_by(server.c.seq))
     if not ids:
@@ -192,7 +206,7 @@ def _evacuate_all(tx: Tx, cloud: Cloud, name: str, now: float) -> None:
     names = {f"evacuate:{server_id}": server_id for server_id in ids}
     # An attempt that failed counts for a while too: there may be no room yet.
     recent = set(tx.scalars(sa.select(task_table.c.resource).where(
-        task_table.c.kind == EVACUATE, task_table.c.created > now - _RETRY
+        task_table.c.kind == EVACUATE, task_table.c.created > max(since, now - _RETRY)
     ))) | set(tx.scalars(sa.select(task_table.c.resource).where(
         task_table.c.kind == EVACUATE, task_table.c.state.in_(tasks.OPEN)
     )))
@@ -216,16 +230,28 @@ def _rescue(tx: Tx, cloud: Cloud, asked: Rescue) -> str:
         return ""  # it has gone already, or the node is back
     if row.task_state not in _ALONE:
         return f"server {row.id}: '{row.task_state}' goes on"
+    again = _cut_off(tx, row)
+    if row.vm_state == states.ERROR and not again:
+        return f"server {row.id} was in error before its node went down"
+    off = (row.old_vm_state if again else row.vm_state) == states.STOPPED
     by = actors.itself(tx, cloud, row)
     if row.vm_state == states.RESIZED:
         return _revert(by, row)
     try:
-        evacuate.begin(by, row, off=row.vm_state == states.STOPPED, purpose=PURPOSE)
+        evacuate.begin(by, row, off=off, purpose=PURPOSE)
     except scheduler.NoValidHost as reason:
         scheduler.keep(tx, cloud, row.id, reason)
         _note_once(tx, cloud, row, f"node {asked.node} is down, and no other can have the server: {reason}")
         return str(reason)
     return ""
+
+
+def _cut_off(tx: Tx, row: Any) -> bool:
+    """Whether the server was being evacuated to this node when that went down too."""
+    move = migrations.newest(tx, row.id)
+    return move is not None and (move.kind, move.purpose, move.status, move.dest) == (
+        evacuate.KIND, PURPOSE, "error", row.host
+    )
 
 
 def _revert(by: actors.Actor, row: Any) -> str:

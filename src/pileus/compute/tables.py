@@ -128,6 +128,7 @@ migration = table(
     sa.Column("to_clean", Name),  # the node that still has a copy of the guest, which it has been told to remove
     sa.Column("reason", LongText),  # why it failed
     sa.Index("ix_compute_migration_updated", "updated"),
+    sa.Index("ix_compute_migration_to_clean", "to_clean"),
 )
 
 decision = table(

@@ -284,3 +284,43 @@ def test_a_new_node_that_goes_down_while_it_builds_is_waited_for_until_it_is_for
     eventually(guests.client, lambda: power(guests, nodes, dest, server_id) is None)
     assert guests.show(server_id)["status"] == "ACTIVE"
     remove(guests, server_id)
+
+
+def test_a_server_whose_second_node_goes_down_too_comes_to_a_third(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes, room: Room
+) -> None:
+    server_id = guests.boot()
+    first = host_of(guests, server_id)
+    guests.client.post(f"{V}/servers/{server_id}/metadata", {"metadata": {"fake:build_delay": "0.3"}})
+    room.fence()
+    room.down(first)
+    room.watch(2)
+    second = eventually(guests.client, lambda: (h := host_of(guests, server_id)) != first and h)
+    room.back(first)
+    room.down(second)
+    room.watch(2)
+    third = eventually(guests.client, lambda: (h := host_of(guests, server_id)) != second and h)
+    guests.settled(server_id, "ACTIVE")
+    room.back(second)
+    for host in set(nodes.agents) - {third}:
+        eventually(guests.client, functools.partial(gone, guests, nodes, host, server_id))
+    eventually(guests.client, lambda: held(cloud, server_id).keys() == {third})
+    remove(guests, server_id)
+
+
+def test_what_a_fenced_node_was_building_is_built_elsewhere(
+    cloud: Cloud, guests: Servers, nodes: LocalNodes, room: Room
+) -> None:
+    room.fence()
+    made = guests.ask(metadata={"fake:build_delay": "0.3"}).json()["server"]["id"]
+    first = host_of(guests, made)
+    other = guests.boot(availability_zone=f"nova:{first}")
+    room.down(first)
+    room.watch(2)
+    guests.settled(made, "ACTIVE")
+    guests.settled(other, "ACTIVE")
+    assert first not in (host_of(guests, made), host_of(guests, other))
+    room.back(first)
+    eventually(guests.client, functools.partial(gone, guests, nodes, first, made))
+    for server_id in (made, other):
+        remove(guests, server_id)

@@ -122,6 +122,9 @@ def _moves() -> None:
         sa.Column("to_clean", sa.String(length=255), nullable=True),
         sa.Column("reason", LONG_TEXT, nullable=True),
     )
+    op.create_index(
+        "ix_compute_migration_to_clean", "compute_migration", ["to_clean"], unique=False, if_not_exists=True
+    )
     op.create_table("compute_outage",
         sa.Column("node", sa.String(length=255), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
