@@ -4,7 +4,7 @@ PYTHON ?= python3
 HYPERVISOR ?= fake
 TESTS ?= tests/conformance/interop.txt
 # By the environment, so that no shell takes a regular expression or a database's password apart.
-export PYTHON HYPERVISOR TESTS DATABASE CONCURRENCY
+export PYTHON HYPERVISOR TESTS DATABASE CONCURRENCY LAYOUT NODES
 
 .PHONY: help demo test lint docs bench conformance install clean
 
@@ -17,6 +17,7 @@ help:
 	@echo 'make conformance  run Tempest on a fresh cloud:'
 	@echo '                  TESTS=<file of test ids, or a regular expression> HYPERVISOR=fake|qemu [DATABASE=url]'
 	@echo '                  [CONCURRENCY=n] [KEEP=1: leave the cloud up] [ANY_FORMAT=1]'
+	@echo '                  [LAYOUT=devstack|gridka|ha: a lab of many machines] [NODES=n: its compute nodes]'
 	@echo 'make install      the packages and the Python environment'
 	@echo 'make clean        remove what the other verbs made in this folder'
 
@@ -52,7 +53,8 @@ conformance:
 	@scripts/install-python
 	@scripts/install-python conformance
 	@.venv-conformance/bin/python -m tests.conformance.run "$$TESTS" --hypervisor "$$HYPERVISOR" \
-		$(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(KEEP),--keep) $(if $(ANY_FORMAT),--any-format)
+		$(if $(CONCURRENCY),--concurrency "$$CONCURRENCY") $(if $(KEEP),--keep) $(if $(ANY_FORMAT),--any-format) \
+		$(if $(LAYOUT),--layout "$$LAYOUT") $(if $(NODES),--nodes "$$NODES")
 
 clean:
 	rm -rf .venv .venv-conformance .cache build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -158,6 +158,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     accelerator: Annotated[
         Literal["auto", "kvm", "tcg"], _help("How QEMU runs guests; auto proves KVM with a tiny guest first.")
     ] = "auto"
+    cpu_model: Annotated[str, _help(
+        "Processor that guests see, by QEMU's name (Skylake-Server-v1); empty: with KVM the host's own, with which a "
+        "running guest moves only between hosts of the very same processor."
+    )] = ""
+    disks_dir: Annotated[str, _help(
+        "Folder of guests' disks on storage that several nodes share, so that guests move without them; empty: in "
+        "state_dir."
+    )] = ""
+    move_ports: Annotated[
+        tuple[int, int], _help("First and last TCP port on which a node takes in guests and gives out their disks.")
+    ] = (49152, 49215)
     qemu_user: Annotated[str, _help("Unprivileged user that QEMU runs as; made when missing.")] = "pileus-qemu"
     cpu_allocation_ratio: Annotated[float, _help("How often each host CPU is promised.", gt=0)] = 16.0
     ram_allocation_ratio: Annotated[float, _help("How often the host's memory is promised.", gt=0)] = 1.0

@@ -47,7 +47,7 @@ def running(
         place = stack.enter_context(own_place()) if hypervisor == "qemu" else {}
         sets = [part for name, value in {**options, **place}.items() for part in ("--set", f"{name}={value}")]
         try:
-            _pileus(["up", "-d", "--state-dir", str(state), *sets], logs, environment)
+            pileus(["up", "-d", "--state-dir", str(state), *sets], logs, environment)
             yield administrator(state / "clouds.yaml")
         except BaseException:
             # What went wrong first is what has to be told, not that the rest could not be removed either.
@@ -103,10 +103,11 @@ def furnish(session: Session, image: Path) -> Cloud:
 
 def build_guest(path: Path, logs: Path) -> None:
     """Build the guest image that real guests boot. Raises CloudError."""
-    _pileus(["image", "build-guest", str(path)], logs, dict(os.environ))
+    pileus(["image", "build-guest", str(path)], logs, dict(os.environ))
 
 
-def _pileus(arguments: list[str], logs: Path, environment: dict[str, str]) -> None:
+def pileus(arguments: list[str], logs: Path, environment: dict[str, str]) -> None:
+    """Run a command of Pileus, its output in `logs`. Raises CloudError when it fails."""
     output = logs / "pileus-command.log"
     command = [str(PILEUS), *arguments]
     try:
@@ -126,7 +127,7 @@ def _end(state: Path, logs: Path, environment: dict[str, str], keep: bool) -> No
         shutil.copy(log, logs / f"cloud-{log.name}")
     if not keep:
         # Only what was destroyed is forgotten: the state is needed to remove the rest by hand.
-        _pileus(["destroy", "--state-dir", str(state)], logs, environment)
+        pileus(["destroy", "--state-dir", str(state)], logs, environment)
         shutil.rmtree(state, ignore_errors=True)
 
 

@@ -12,9 +12,10 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.conformance import cloud, config, disk, results, selection, stream
+from tests.conformance import cloud, config, disk, lab, results, selection, stream
 from tests.conformance.rest import CloudError, Session
 
 HERE = Path(__file__).resolve().parent
@@ -61,10 +62,7 @@ def _run(options: argparse.Namespace, folder: Path) -> list[results.Outcome]:
     # QEMU, an unprivileged user, has to pass; what is secret in there is not readable to it.
     state.chmod(0o755)
     try:
-        with cloud.running(
-            state, options.hypervisor, options.database, folder, options.keep,
-            {"image_format_match": "false"} if options.any_format else {},
-        ) as administrator:
+        with _cloud(options, state, folder) as administrator:
             facts = cloud.furnish(Session(administrator), image)
             flags = config.read_flags(HERE / "features.conf")
             if options.any_format:
@@ -78,10 +76,19 @@ def _run(options: argparse.Namespace, folder: Path) -> list[results.Outcome]:
     return results.judge(chosen, stream.events(folder))
 
 
+def _cloud(options: argparse.Namespace, state: Path, logs: Path) -> AbstractContextManager[config.Administrator]:
+    extra = {"image_format_match": "false"} if options.any_format else {}
+    if options.layout:
+        return lab.running(state, options.layout, options.nodes, options.hypervisor, logs, options.keep, extra)
+    return cloud.running(state, options.hypervisor, options.database, logs, options.keep, extra)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tests", help="a file with a test id a line, or a regular expression")
     parser.add_argument("--hypervisor", choices=("fake", "qemu"), default="fake")
+    parser.add_argument("--layout", help="a lab of many machines (`pileus lab`) in the place of one process")
+    parser.add_argument("--nodes", type=int, default=0, help="compute nodes of the lab (default: as many as it has)")
     parser.add_argument("--concurrency", type=int, default=2, help="workers (default %(default)s)")
     parser.add_argument("--timeout", type=int, default=7200, help="seconds for all (default %(default)s)")
     parser.add_argument("--image", type=Path, help="a qcow2 to boot, instead of building the guest image")

@@ -1,4 +1,4 @@
-"""The guest's screen in a browser, through noVNC."""
+"""The guest's screen in a browser, through noVNC, and its serial port."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def console_log(cloud: RunningCloud, server: str) -> str:
     return output
 
 
-def console_url(cloud: RunningCloud, server: str) -> str:
-    """A URL that opens the guest's screen."""
-    body = {"remote_console": {"protocol": "vnc", "type": "novnc"}}
+def console_url(cloud: RunningCloud, server: str, kind: str = "novnc") -> str:
+    """A URL that opens the guest's screen or its serial port."""
+    body = {"remote_console": {"protocol": "vnc" if kind == "novnc" else kind, "type": kind}}
     headers = {"OpenStack-API-Version": "compute 2.6"}
     reply = cloud.ask("POST", f"/compute/v2.1/servers/{server}/remote-consoles", body, headers=headers)
     url: str = reply.json()["remote_console"]["url"]
@@ -107,3 +107,21 @@ def test_tokens_are_not_logged(cloud: RunningCloud, server: str) -> None:
     assert token not in (cloud.state / "pileus.log").read_text()
 
 
+
+
+def test_the_serial_port_takes_what_is_typed(cloud: RunningCloud, server: str) -> None:
+    url = console_url(cloud, server, "serial")
+    with connect(url) as socket:
+        socket.send(b"somebody\n")
+        heard, until = b"", time.monotonic() + 60
+        while b"somebody" not in heard or b"assword" not in heard:
+            assert time.monotonic() < until, heard
+            piece = socket.recv(timeout=60)
+            heard += piece if isinstance(piece, bytes) else piece.encode()
+
+
+def test_a_token_opens_only_the_console_that_it_is_for(cloud: RunningCloud, server: str) -> None:
+    token = console_url(cloud, server, "serial").rsplit("token=", 1)[1]
+    screen = f"ws://127.0.0.1:{cloud.port}/console/websockify?token={token}"
+    with pytest.raises(Exception, match=_REFUSED), connect(screen) as socket:
+        socket.recv(timeout=5)

@@ -80,6 +80,9 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "os-getVNCConsole": (
         Action(_P + "os-remote-consoles", consoles.old_vnc, 200, body=s.OldConsole, until=(2, 5)),
     ),
+    "os-getSerialConsole": (
+        Action(_P + "os-remote-consoles", consoles.old_serial, 200, body=s.OldConsole, until=(2, 5)),
+    ),
     # administration
     "lock": (
         Action(_P + "os-lock-server:lock", lifecycle.lock, until=(2, 72)),

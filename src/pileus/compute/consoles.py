@@ -16,6 +16,8 @@ from pileus.web.errors import BadRequest, Conflict, NotFound
 if TYPE_CHECKING:
     from pileus.db.engine import Tx
 
+_KINDS = (("vnc", "novnc"), ("serial", "serial"))
+
 LIFETIME = 600.0
 """How long a token opens a console, in seconds; one that is open stays open."""
 
@@ -25,12 +27,13 @@ class Console(msgspec.Struct, frozen=True):
 
     node: str
     server_id: str
+    kind: str  # novnc: the guest's screen; serial: its first serial port
 
 
 def find(tx: Tx, token: str, now: float) -> Console | None:
     """The console of a token; None when there is none, or not any more."""
     row = tx.first(console_token.select().where(console_token.c.digest == _digest(token)))
-    return Console(row.host, row.server_id) if row is not None and row.expires > now else None
+    return Console(row.host, row.server_id, row.kind) if row is not None and row.expires > now else None
 
 
 def _digest(token: str) -> str:
@@ -46,28 +49,37 @@ def remote(call: Call) -> dict[str, Any]:
     """POST /servers/{server_id}/remote-consoles (2.6): 200."""
     row = servers.get(call, call.params["server_id"], "os_compute_api:os-remote-consoles")
     asked: RemoteConsole = call.body.remote_console
-    if (asked.protocol, asked.type) != ("vnc", "novnc"):
+    if (asked.protocol, asked.type) not in _KINDS:
         raise BadRequest(f"Unavailable console type {asked.type}.")
-    return {"remote_console": {"protocol": "vnc", "type": "novnc", "url": _open(call, row)}}
+    return {"remote_console": {"protocol": asked.protocol, "type": asked.type, "url": _open(call, row, asked.type)}}
 
 
 def old_vnc(call: Call, row: Any, value: OldConsole) -> dict[str, Any]:
     """os-getVNCConsole, up to 2.5: 200."""
     if value.type != "novnc":
         raise BadRequest(f"Unavailable console type {value.type}.")
-    return {"console": {"type": "novnc", "url": _open(call, row)}}
+    return {"console": {"type": "novnc", "url": _open(call, row, "novnc")}}
 
 
-def _open(call: Call, row: Any) -> str:
+def old_serial(call: Call, row: Any, value: OldConsole) -> dict[str, Any]:
+    """os-getSerialConsole, up to 2.5: 200."""
+    if value.type != "serial":
+        raise BadRequest(f"Unavailable console type {value.type}.")
+    return {"console": {"type": "serial", "url": _open(call, row, "serial")}}
+
+
+def _open(call: Call, row: Any, kind: str) -> str:
     states.require(call.context, row, "console", "get_vnc_console")
     if row.host is None or row.launched is None:
         raise Conflict(f"Instance {row.id} is not ready")
     orders.check_up(call, row)
     token = call.cloud.world.secret(24)
     call.tx.execute(console_token.insert(), {
-        "digest": _digest(token), "server_id": row.id, "host": row.host, "kind": "novnc", "created": call.now,
+        "digest": _digest(token), "server_id": row.id, "host": row.host, "kind": kind, "created": call.now,
         "expires": call.now + LIFETIME,
     })
+    if kind == "serial":
+        return f"{call.base.replace('http', 'ws', 1)}/console/serial?token={token}"
     # noVNC's page takes the path of its web socket as a parameter, with the token in it.
     return f"{call.base}/console/vnc_lite.html?path=console/websockify?token={token}"
 

@@ -1,6 +1,7 @@
-"""`/console/…`: noVNC's files, and `/console/websockify?token=…` which carries RFB between browser and guest.
+"""`/console/…`: noVNC's files, and `/console/websockify?token=…` which carries RFB between browser and guest;
+`/console/serial?token=…`, which carries what the guest's serial port says.
 
-A token opens one guest's screen until it expires. A web socket from a page of another origin is refused, as
+A token opens one guest's screen, or its serial port, until it expires. A web socket from a page of another origin is refused, as
 a browser would send it along with a user's link. Tokens are never logged (OSSA-2020-001).
 """
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pileus.console")
 _PIECE = 64 * 1024
+_SOCKETS = {"/websockify": "novnc", "/serial": "serial"}
+_QUESTIONS = {"novnc": "vnc_socket", "serial": "serial_socket"}
 _REFUSED = 4401
 _GONE = 4404
 
@@ -36,8 +39,8 @@ class ConsoleApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix("/console")
         if scope["type"] == "websocket":
-            if path == "/websockify":
-                return await self._screen(scope, receive, send)
+            if path in _SOCKETS:
+                return await self._screen(_SOCKETS[path], scope, receive, send)
             await receive()
             return await send({"type": "websocket.close", "code": _GONE})
         inner = {**scope, "path": path or "/", "root_path": ""}
@@ -46,7 +49,7 @@ class ConsoleApp:
         except Exception as error:
             await _plain(send, getattr(error, "status_code", 404), b"Not found; is the package novnc installed?\n")
 
-    async def _screen(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _screen(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if not _same_origin(headers, self.cloud.settings.public_url):
@@ -55,13 +58,13 @@ class ConsoleApp:
 
         token, now = _token(scope, headers), self.cloud.world.now()
         found = await self.cloud.db.run(lambda tx: consoles.find(tx, token, now), write=False)
-        if found is None:
+        if found is None or found.kind != kind:
             return await send({"type": "websocket.close", "code": _REFUSED, "reason": "the console token is not valid"})
         try:
-            reader, writer = await self.cloud.stream(found.node, "vnc_socket", {"server_id": found.server_id})
+            reader, writer = await self.cloud.stream(found.node, _QUESTIONS[kind], {"server_id": found.server_id})
         except (Problem, OSError) as error:
-            _LOG.warning("a guest's screen cannot be reached: %s", error)
-            return await send({"type": "websocket.close", "code": _GONE, "reason": "the guest has no screen now"})
+            _LOG.warning("a guest's console cannot be reached: %s", error)
+            return await send({"type": "websocket.close", "code": _GONE, "reason": "the guest has no console now"})
         offered = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": "binary" if "binary" in offered else None})
         await _carry(receive, send, reader, writer)

@@ -196,6 +196,8 @@ class Agent:
             return await self.hypervisor.console_log(server_id, arguments.get("lines"))
         if question == "vnc_socket":
             return str(await self.hypervisor.vnc_socket(server_id))
+        if question == "serial_socket":
+            return str(await self.hypervisor.serial_socket(server_id))
         if question == "diagnostics":
             return await self.hypervisor.diagnostics(server_id)
         if question == "guest":

@@ -165,7 +165,11 @@ def _drivers(
 
     network = BridgeDriver(net_settings(settings), metadata, refresh)
     images = ImageCache(settings.state / "cache", fetch, local=local_image)
-    options = QemuSettings(state_dir=settings.state, user=settings.qemu_user, accel=settings.accelerator)
+    options = QemuSettings(
+        state_dir=settings.state, user=settings.qemu_user, accel=settings.accelerator, address=settings.address,
+        move_ports=settings.move_ports, cpu_model=settings.cpu_model,
+        disks_dir=Path(settings.disks_dir) if settings.disks_dir else None,
+    )
     return Qemu(options, images, network), network
 
 

@@ -301,6 +301,10 @@ class Hypervisor(Protocol):
         """The unix socket on which the guest's screen speaks RFB."""
         ...
 
+    async def serial_socket(self, server_id: str) -> Path:
+        """The unix socket that is the other end of the guest's first serial port. One at a time is connected."""
+        ...
+
     async def set_password(self, server_id: str, user: str, password: str) -> None: ...
     async def inject_nmi(self, server_id: str) -> None:
         """A non-maskable interrupt, on which guests that are set up so dump their memory. The one method that is not

@@ -65,8 +65,8 @@ class Qemu(Moves):
 
     async def facts(self) -> HypervisorFacts:
         host = self._host
-        address = host.settings.address
-        return await asyncio.to_thread(facts.gather, host.version, host.accel, host.settings.state_dir, address)
+        folder, address = host.settings.disks_dir or host.settings.state_dir, host.settings.address
+        return await asyncio.to_thread(facts.gather, host.version, host.accel, folder, address)
 
     async def uptime(self) -> str:
         return await asyncio.to_thread(uptime.of_host)
