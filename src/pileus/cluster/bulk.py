@@ -22,7 +22,8 @@ async def send(writer: asyncio.StreamWriter, pieces: AsyncIterator[bytes], offse
             if offset >= len(piece):
                 offset -= len(piece)
                 continue
-            await asyncio.wait_for(frames.write(writer, Data(bytes(piece[offset:]))), IDLE)
+            async with asyncio.timeout(IDLE):  # not wait_for, which may lose a cancellation
+                await frames.write(writer, Data(bytes(piece[offset:])))
             offset = 0
     except (Broken, TimeoutError):
         raise
@@ -36,7 +37,8 @@ async def receive(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     """The pieces of a stream. Raises Broken when it ends before its end, and what the sender tells."""
     while True:
         try:
-            frame = await asyncio.wait_for(frames.read(reader), IDLE)
+            async with asyncio.timeout(IDLE):
+                frame = await frames.read(reader)
         except TimeoutError:
             raise Broken(f"nothing came for {IDLE:.0f} s") from None
         if isinstance(frame, Failure):

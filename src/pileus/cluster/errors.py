@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import struct
+
+import msgspec
 
 from pileus.cluster.frames import Broken, Failure
 from pileus.node.contract import GuestGone, NodeFault
@@ -27,6 +30,9 @@ def as_failure(number: int, what: str, error: Exception) -> Failure:
         # As when the database is away. The text names it: that is for the log here.
         _LOG.warning("'%s' cannot be done now: %s", what, error)
         return Failure(number, "unavailable", f"'{what}' cannot be done now ({type(error).__name__}); try again.")
+    if isinstance(error, msgspec.MsgspecError | UnicodeDecodeError | struct.error):
+        _LOG.warning("'%s' was not understood: %s", what, error)
+        return Failure(number, "bad-request", f"'{what}' was not understood: {error}")
     if isinstance(error, Problem):
         return Failure(number, "conflict", str(error))
     _LOG.error("'%s' failed", what, exc_info=error)

@@ -107,8 +107,7 @@ class Listener:
     async def _meet(self, peer: Peer, streams: Streams) -> None:
         try:
             if peer.kind:
-                hello = await asyncio.wait_for(frames.read(streams[0], frames.LARGEST_HELLO), HELLO)
-                await self._greet(peer, hello, streams)
+                await self._greet(peer, await _first(streams), streams)
             else:
                 await self._meet_stranger(streams)
         except (OSError, TimeoutError) as error:  # Broken is one
@@ -128,7 +127,7 @@ class Listener:
             oldest.cancel()
         self._strangers[task] = None
         try:
-            hello = await asyncio.wait_for(frames.read(streams[0], frames.LARGEST_HELLO), HELLO)
+            hello = await _first(streams)
         finally:
             self._strangers.pop(task, None)
         self._joining += 1
@@ -136,3 +135,8 @@ class Listener:
             await self._greet(Peer(), hello, streams)
         finally:
             self._joining -= 1
+
+
+async def _first(streams: Streams) -> frames.Frame:
+    async with asyncio.timeout(HELLO):
+        return await frames.read(streams[0], frames.LARGEST_HELLO)

@@ -191,7 +191,7 @@ def taken(name: str, address: str) -> Conflict:
 
 def holds(tx: Tx, name: str, session: str) -> bool:
     """Whether a connection is still the node's: it was not removed, and has no other one."""
-    return bool(tx.scalar(_SESSION, {"n": name}) == session)
+    return session != "" and bool(tx.scalar(_SESSION, {"n": name}) == session)
 
 
 def left(tx: Tx, name: str, session: str) -> None:
