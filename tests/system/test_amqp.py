@@ -219,9 +219,10 @@ def test_a_nodes_queue_is_a_bounded_quorum_queue_until_the_node_is_removed(
     until(lambda: queues(server, "consumers")["pileus.node.n1"] == ["0"])
 
     async def flood() -> None:
-        assert one.carrier._session is not None
+        session = one.carrier._session
+        assert session is not None
         for _ in range(1500):
-            await one.carrier._session._wake("n1")
+            await session._put("n1", session._message("wake", b"\xa2n1"), mandatory=False)
 
     one.do(flood())
     until(lambda: 900 <= int(queues(server, "messages")["pileus.node.n1"][0]) <= 1000)
