@@ -332,6 +332,8 @@ async def _with_disks(world: World) -> None:
         print(f"with disks: {took:.2f} s, from tick {before.number} at {before.up} to {after.number} at {after.up}")
         assert (after.nets, after.disks) == (3, before.disks)
         assert set(target.disks) == {"root", "ephemeral0", "swap", "config"}
+        empty = b.state / "instances" / spec.id / "disk.eph0"
+        assert empty.stat().st_blocks * 512 < 64 << 20, "what is empty was written out"
         await _is_clean(a, b, spec)
         await a.call("destroy", spec.id)
         assert list((a.state / "instances").iterdir()) == []
@@ -389,7 +391,7 @@ async def _on_shared_storage(world: World) -> None:
         await _is_clean(a, b, spec)
         await a.restart()
         await a.call("destroy", spec.id)
-        assert (folder / "disk").exists()
+        assert (folder / "disk").exists(), "they are the other node's now"
         await goes_on(b, spec, b.last(spec.id))
         await b.call("pause", spec.id)
         target = await b.world.a.call("take_in", spec, await b.call("layout", spec.id))
@@ -584,8 +586,16 @@ async def _refused(world: World) -> None:
         target = await b.call("take_in", spec, layout)
         with pytest.raises(NodeFault, match="not made ready for all"):
             await a.call("send", spec.id, msgspec.structs.replace(target, disks=()))
-        with pytest.raises(NodeFault, match="not this node's"):
+        with pytest.raises(NodeFault, match="has not come to this node"):
             await b.call("power_on", spec)
+        assert (await a.call("guest", spec.id)).power == "running"
+
+        # Gone, and the other node is lost before it has let it go: its disks are all here, and it can start again.
+        target = msgspec.structs.replace(target, word_port=target.memory_port)
+        await a.call("send", spec.id, target)
+        assert (await b.call("guest", spec.id)).power == "shutdown"
+        await b.call("destroy", spec.id)
+        assert (await a.call("power_on", spec)).power == "running"
         assert (await a.call("guest", spec.id)).power == "running"
 
 

@@ -233,12 +233,14 @@ def test_disks_are_apart_where_a_folder_is_set(tmp_path: Path) -> None:
     assert list(shared.iterdir()) == []
 
 
-def test_what_a_move_has_left_is_not_started(tmp_path: Path) -> None:
+def test_what_a_move_has_not_yet_brought_is_not_started(tmp_path: Path) -> None:
     guest = Guest(host(tmp_path), SPEC)
-    guest.must_belong_here()
-    for phase in ("moved", "taking", "incoming"):
+    for phase in ("", "moved"):
         guest.record.phase = phase
-        with pytest.raises(NodeFault, match="not this node's"):
+        guest.must_belong_here()
+    for phase in ("taking", "incoming"):
+        guest.record.phase = phase
+        with pytest.raises(NodeFault, match="has not come to this node"):
             guest.must_belong_here()
 
 

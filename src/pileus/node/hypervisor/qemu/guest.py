@@ -26,7 +26,7 @@ from pileus.node.hypervisor.qemu.process import ProcessId
 
 QUIT_TIMEOUT = 15.0
 REMAINS = {"moved": "moved", "incoming": "taking", "taking": "taking"}
-"""What there is of a guest without its QEMU, by the phase it was in, that is not to be started here."""
+"""What there is of a guest without its QEMU that is not this node's own, by the phase it was in."""
 ASK_AGAIN = 10.0
 """Seconds after which a guest is asked again to shut down: one that is booting misses the first request."""
 
@@ -135,9 +135,10 @@ class Guest:
         await to_its_end(self.files.make, self.host.who)
 
     def must_belong_here(self) -> None:
-        """Raises NodeFault for what a move has left, or has not yet brought."""
-        if self.record.phase in REMAINS:
-            raise NodeFault(f"server {self.spec.id} is not this node's: remove first what its move has left here")
+        """Raises NodeFault for what a move has not yet brought. One that is gone is started again by who says so: the
+        controller knows whether it ever ran elsewhere."""
+        if self.record.phase in ("incoming", "taking"):
+            raise NodeFault(f"server {self.spec.id} has not come to this node: its move has to end first")
 
     async def start(self, bases: Bases, *, incoming: bool = False) -> None:
         """Start QEMU and let the guest go, from its saved memory if `incoming`. Raises NodeFault.
@@ -151,7 +152,7 @@ class Guest:
             self._assign()
         async with self.beginning(bases, incoming) as monitor:
             await self._complete(monitor, incoming)
-            self.record.lent = False
+            self.record.lent, self.record.target = False, None
             self.record.power = "running"
             self.record.phase = "resuming" if incoming else ""
             self.monitor, self.paused, self._asked_to_end = monitor, False, False
@@ -392,11 +393,9 @@ class Guest:
             away = self.record.phase in ("incoming", "moved")
             if gone:
                 await self.end("shutdown" if self._asked_to_end or away else "crashed")
-        if away:
-            return
-        if gone:
+        if gone and not away:
             await self.host.tell(self.spec.id, self.record.power)
-        else:
+        if not gone:
             await self.reconnect()
 
     async def reconnect(self) -> None:

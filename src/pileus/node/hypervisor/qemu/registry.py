@@ -28,7 +28,7 @@ class Registry:
 
     @contextlib.asynccontextmanager
     async def _locked(self, server_id: str, *, remains: bool = False) -> AsyncIterator[Guest]:
-        """A guest that nobody else changes meanwhile, and what moves have left or not yet brought only on demand.
+        """A guest that nobody else changes meanwhile; what a move has not yet brought only on demand.
 
         Raises GuestGone, NodeFault."""
         guest = self._find(server_id)

@@ -77,6 +77,7 @@ async def _begin(guest: Guest, monitor: Monitor, target: MoveTarget) -> None:
 async def _mirror(monitor: Monitor, target: MoveTarget, disk: str) -> None:
     server = {"type": "inet", "host": target.host, "port": str(target.disks_port)}
     node = {"driver": "nbd", "server": server, "export": disk, "tls-creds": CREDENTIALS}
+    node |= {"discard": "unmap"}  # what is empty here stays so there
     await monitor.execute("blockdev-add", node_name=JOB + disk, **node)
     # What the guest's image has is at its new node already.
     sync = "top" if disk == "root" else "full"
@@ -144,6 +145,7 @@ def _sound(found: dict[str, dict[str, Any]], target: MoveTarget) -> None:
 async def _watch(guest: Guest, monitor: Monitor, target: MoveTarget, progress: Progress | None) -> None:
     """See the memory go, until all of it is there."""
     patience = _Patience("the copy of the memory")
+    switched = False
     while True:
         async with monitor.expect(_changed) as change:
             info = await monitor.execute("query-migrate")
@@ -156,8 +158,9 @@ async def _watch(guest: Guest, monitor: Monitor, target: MoveTarget, progress: P
                 raise NodeFault(f"the memory of server {guest.spec.id} could not be moved: {why}")
             if status != "device":
                 _heed(guest)
-            if status == "pre-switchover":
+            if status == "pre-switchover" and not switched:
                 await _switch_over(monitor, target)
+                switched = True  # QEMU may say the same once more before it goes on
                 continue
             if progress is not None:
                 progress("memory", ram.get("total", 0) - ram.get("remaining", 0), ram.get("total", 0))
@@ -177,7 +180,8 @@ async def _switch_over(monitor: Monitor, target: MoveTarget) -> None:
     for disk in target.disks:
         with contextlib.suppress(QmpError):
             await monitor.execute("blockdev-del", node_name=JOB + disk)
-    await monitor.execute("migrate-continue", state="pre-switchover")
+    with contextlib.suppress(QmpError):  # another agent has told it just before it was killed
+        await monitor.execute("migrate-continue", state="pre-switchover")
 
 
 async def _gone(monitor: Monitor) -> None:
