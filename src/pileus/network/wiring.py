@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.db.locks import read_revision
-from pileus.network import agents, fixed_ips, moving, port_rows, ports, touch, wiring_groups, wiring_networks
+from pileus.network import agents, moving, port_rows, ports, touch, wiring_groups, wiring_networks
 from pileus.network.addresses import without_host_bits
 from pileus.network.networks import subnets_of
 from pileus.network.ports import PortInfo
@@ -76,9 +76,9 @@ def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
     down = {row.id for row in carried if not row.admin_state_up}
     subnets = subnets_of(tx, wanted)
     by_id = {row.id: row for rows in subnets.values() for row in rows}
-    members = wiring_networks.members(tx, wanted, fake)
+    seen = wiring_networks.seen(tx, cloud, wanted, revision)
+    members, held = seen.members, seen.held
     underlay = wiring_networks.Underlay(tx, node)
-    held = fixed_ips.of(tx, [row.id for rows in members.values() for row in rows])
     return NodeNetwork(
         revision=revision,
         networks=tuple(

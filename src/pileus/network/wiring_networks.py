@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.cluster import nodes
+from pileus.network import fixed_ips
 from pileus.network.addresses import without_host_bits
 from pileus.network.tables import port
 from pileus.node.contract import HostEntry, NetworkState, SubnetState
@@ -22,12 +24,44 @@ Allocations = Mapping[str, Sequence[Row[Any]]]
 SERVICE = "network:%"
 ROUTER_OWNERS = ("network:router_interface", "network:router_gateway")
 _DHCP = "network:dhcp"
+# What is seldom there is decoded only where it is: networks may have thousands of ports.
+_NONE = "[]"
+_SEEN = (
+    *(port.c[name] for name in ("id", "network_id", "mac", "device_owner", "host", "moving_to", "dns_name")),
+    sa.type_coerce(port.c.allowed_pairs, sa.Text).label("pairs"),
+    sa.type_coerce(port.c.dhcp_options, sa.Text).label("options"),
+)
+
+
+class Seen(msgspec.Struct):
+    """What was read of networks at one revision of the network service: many nodes ask at the same time."""
+
+    revision: int
+    members: dict[str, list[Row[Any]]] = {}
+    held: dict[str, list[Row[Any]]] = {}
+
+
+def seen(tx: Tx, cloud: Cloud, network_ids: Collection[str], revision: int) -> Seen:
+    """The ports of these networks, and their addresses. Of those that nothing was changed since another node asked,
+    nothing is read: a change of a network that many nodes carry is read once, not once for each."""
+    memory = cloud.memory.setdefault("network", {})
+    found: Seen | None = memory.get("seen")
+    if found is None or found.revision != revision:
+        found = Seen(revision)
+        if revision >= 0:  # below: a transaction's own, which may be rolled back
+            memory["seen"] = found
+    missing = [identity for identity in network_ids if identity not in found.members]
+    if missing:
+        read = members(tx, missing, cloud.settings.hypervisor == "fake")
+        found.held.update(fixed_ips.of(tx, [row.id for rows in read.values() for row in rows]))
+        found.members.update({identity: read.get(identity, []) for identity in missing})
+    return found
 
 
 def members(tx: Tx, network_ids: Collection[str], fake: bool) -> dict[str, list[Row[Any]]]:
     """All ports of the networks, but those of floating IPs, whose MAC is never seen. Of fake nodes only what serves:
     nothing is forwarded to their guests."""
-    statement = sa.select(port).where(
+    statement = sa.select(*_SEEN).where(
         port.c.network_id.in_(network_ids), port.c.device_owner != "network:floatingip"
     )
     if fake:
@@ -81,7 +115,7 @@ def network(
     def entry(p: Row[Any]) -> HostEntry:
         addresses = held.get(p.id, ())
         # What others may answer for too must be asked for on the wire.
-        known = tunnelled and not any(shared.get(a.ip, {p.id}) - {p.id} for a in addresses)
+        known = tunnelled and not (shared and any(shared.get(a.ip, {p.id}) - {p.id} for a in addresses))
         return _host(p, addresses, underlay.address(p.host) if known else None)
 
     return NetworkState(
@@ -98,9 +132,13 @@ def _shared(here: Sequence[Row[Any]]) -> dict[str, set[str]]:
     """Addresses that ports may use besides their own, with these ports."""
     found: dict[str, set[str]] = {}
     for row in here:
-        for ip, _ in row.allowed_pairs:
+        for ip, _ in _decoded(row.pairs):
             found.setdefault(ip.partition("/")[0], set()).add(row.id)
     return found
+
+
+def _decoded(text: str) -> list[Any]:
+    return [] if text == _NONE else msgspec.json.decode(text, type=list[Any])
 
 
 def _subnet(row: Row[Any], dhcp_ip: str | None) -> SubnetState:
@@ -116,5 +154,5 @@ def _subnet(row: Row[Any], dhcp_ip: str | None) -> SubnetState:
 def _host(row: Row[Any], addresses: Sequence[Row[Any]], vtep: str | None) -> HostEntry:
     ips = tuple(a.ip for a in addresses)
     name = row.dns_name.split(".")[0] or ("host-" + ips[0].replace(".", "-").replace(":", "-") if ips else "")
-    options = tuple((name, value, version) for name, value, version in row.dhcp_options if value is not None)
+    options = tuple((name, value, version) for name, value, version in _decoded(row.options) if value is not None)
     return HostEntry(port_id=row.id, mac=row.mac, ips=ips, hostname=name, dhcp_options=options, vtep=vtep)
