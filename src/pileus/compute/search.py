@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from pileus.compute import places, weighers
 from pileus.compute.demand import satisfies
 from pileus.compute.host_filters import Ask, closed, word
@@ -116,7 +114,7 @@ def _request(tx: Tx, ask: Ask, aggregates: Aggregates | None) -> BestRequest:
     inside, outside = _aggregates(tx, ask, aggregates)
     if (not inside and not outside) or len(outside) > _HINTS:
         return request
-    return msgspec.structs.replace(request, member_of=inside, not_member_of=outside)
+    return request._replace(member_of=inside, not_member_of=outside)
 
 
 def _closed(tx: Tx, ask: Ask, aggregates: Aggregates) -> list[Any]:

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import sqlalchemy as sa
 
 from pileus.placement.candidates import Candidate
@@ -23,7 +22,7 @@ _MOST = 2**53
 _FIRST = 4  # columns of a row before those of its stocks
 
 
-class BestRequest(msgspec.Struct, frozen=True, kw_only=True):
+class BestRequest(NamedTuple):
     """Which providers compute would have. Only the amounts and traits are promises; the rest narrows the search."""
 
     resources: tuple[tuple[str, int], ...]  # class and amount, at least one
