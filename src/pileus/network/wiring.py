@@ -77,16 +77,15 @@ def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
     subnets = subnets_of(tx, wanted)
     by_id = {row.id: row for rows in subnets.values() for row in rows}
     seen = wiring_networks.seen(tx, cloud, wanted, revision)
-    members, held = seen.members, seen.held
+    held = seen.held
     underlay = wiring_networks.Underlay(tx, node)
     return NodeNetwork(
         revision=revision,
         networks=tuple(
-            wiring_networks.network(cloud, row, underlay, subnets.get(row.id, []), members.get(row.id, []), held)
-            for row in carried
+            wiring_networks.network(cloud, row, underlay, subnets.get(row.id, []), seen) for row in carried
         ),
         ports=tuple(_port(row, held.get(row.id, []), groups, down) for row, groups in _with_groups(tx, guests)),
-        security_groups=wiring_groups.states(tx, [row.id for row in guests]),
+        security_groups=wiring_groups.states(tx, [row.id for row in guests], seen.groups),
         routers=_routers(tx, node, routers, router_ports, held, by_id),
         lease=LEASE if tx.first(_OTHERS, {"n": node}) is not None else 0.0,
     )

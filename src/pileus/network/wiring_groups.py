@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 _CHUNK = 5000
 
 
-def states(tx: Tx, port_ids: Sequence[str]) -> tuple[SecurityGroupState, ...]:
-    """The groups of these ports and, with their members alone, the groups that their rules name."""
+def states(
+    tx: Tx, port_ids: Sequence[str], known: dict[str, tuple[str, ...]] | None = None
+) -> tuple[SecurityGroupState, ...]:
+    """The groups of these ports and, with their members alone, the groups that their rules name.
+
+    `known` has members that were read before at the same revision; it is added to."""
     used: set[str] = set()
     for at in range(0, len(port_ids), _CHUNK):
         part = port_ids[at : at + _CHUNK]
@@ -32,7 +36,11 @@ def states(tx: Tx, port_ids: Sequence[str]) -> tuple[SecurityGroupState, ...]:
     for row in tx.all(statement.order_by(security_group_rule.c.id)):
         rules.setdefault(row.security_group_id, []).append(_rule(row))
     named = {rule.remote_group for found in rules.values() for rule in found if rule.remote_group}
-    members = _members(tx, named)
+    members = {} if known is None else known
+    missing = named - members.keys()
+    if missing:
+        read = _members(tx, missing)
+        members.update({name: tuple(sorted(read.get(name, ()))) for name in missing})
     groups = tx.all(
         sa.select(security_group.c.id, security_group.c.stateful)
         .where(security_group.c.id.in_(used | named)).order_by(security_group.c.id)
@@ -40,7 +48,7 @@ def states(tx: Tx, port_ids: Sequence[str]) -> tuple[SecurityGroupState, ...]:
     return tuple(
         SecurityGroupState(
             id=row.id, stateful=row.stateful, rules=tuple(rules.get(row.id, ())),
-            members=tuple(sorted(members.get(row.id, ()))),
+            members=members.get(row.id, ()) if row.id in named else (),
         )
         for row in groups
     )

@@ -39,6 +39,8 @@ class Seen(msgspec.Struct):
     revision: int
     members: dict[str, list[Row[Any]]] = {}
     held: dict[str, list[Row[Any]]] = {}
+    hosts: dict[str, list[tuple[str, HostEntry, HostEntry]]] = {}  # node; as it sees the port, and as others do
+    groups: dict[str, tuple[str, ...]] = {}  # members' addresses
 
 
 def seen(tx: Tx, cloud: Cloud, network_ids: Collection[str], revision: int) -> Seen:
@@ -82,7 +84,11 @@ class Underlay:
 
     def address(self, name: str | None) -> str | None:
         """The underlay address of another node; None for this one, or one that has none."""
-        if not name or name == self.node:
+        return self.of(name) if name and name != self.node else None
+
+    def of(self, name: str) -> str | None:
+        """The underlay address of a node; None for one that has none."""
+        if not name:
             return None
         if self._addresses is None:
             self._addresses = nodes.addresses(self._tx)
@@ -101,31 +107,43 @@ def carriers(here: Sequence[Row[Any]]) -> Iterator[str]:
 
 
 def network(
-    cloud: Cloud, row: Row[Any], underlay: Underlay, subnets: Sequence[Row[Any]], here: Sequence[Row[Any]],
-    held: Allocations,
+    cloud: Cloud, row: Row[Any], underlay: Underlay, subnets: Sequence[Row[Any]], known: Seen
 ) -> NetworkState:
     """One network as the node shall have it."""
+    here, held = known.members.get(row.id, []), known.held
     tunnelled = row.network_type == "vxlan"
     server = next((p for p in here if p.device_owner == _DHCP), None)
     served = {a.subnet_id: a.ip for a in held.get(server.id, ())} if server is not None else {}
     local = server is not None and row.node == underlay.node and bool(served)
-    shared = _shared(here) if tunnelled else {}
+    if row.id not in known.hosts:
+        known.hosts[row.id] = _hosts(here, held, underlay if tunnelled else None)
+    hosts = [own if node == underlay.node else other for node, own, other in known.hosts[row.id]]
+    own_id = server.id if local and server is not None else ""
     vteps = {underlay.address(name) for name in carriers(here)} if tunnelled else set()
-
-    def entry(p: Row[Any]) -> HostEntry:
-        addresses = held.get(p.id, ())
-        # What others may answer for too must be asked for on the wire.
-        known = tunnelled and not (shared and any(shared.get(a.ip, {p.id}) - {p.id} for a in addresses))
-        return _host(p, addresses, underlay.address(p.host) if known else None)
-
     return NetworkState(
         id=row.id, kind=row.network_type, mtu=row.mtu, physical_network=row.physical_network,
         segment=row.segmentation_id, dns_domain=(row.dns_domain or cloud.settings.dns_domain).rstrip("."),
         subnets=tuple(_subnet(s, served.get(s.id)) for s in subnets),
-        hosts=tuple(entry(p) for p in here if not (local and p is server)),
-        dhcp_port=entry(server) if local and server is not None else None,
+        hosts=tuple(host for host in hosts if host.port_id != own_id),
+        dhcp_port=next((host for host in hosts if host.port_id == own_id), None),
         vteps=tuple(sorted(vtep for vtep in vteps if vtep)),
     )
+
+
+def _hosts(
+    here: Sequence[Row[Any]], held: Allocations, underlay: Underlay | None
+) -> list[tuple[str, HostEntry, HostEntry]]:
+    shared = _shared(here) if underlay is not None else {}
+    found = []
+    for row in here:
+        addresses = held.get(row.id, ())
+        own = other = _host(row, addresses, None)
+        vtep = underlay.of(row.host) if underlay is not None else None
+        # What others may answer for too must be asked for on the wire.
+        if vtep and not (shared and any(shared.get(a.ip, {row.id}) - {row.id} for a in addresses)):
+            other = msgspec.structs.replace(own, vtep=vtep)
+        found.append((row.host, own, other))
+    return found
 
 
 def _shared(here: Sequence[Row[Any]]) -> dict[str, set[str]]:
