@@ -66,11 +66,17 @@ class Room:
                 await back.wait()
                 return await perform(task)
 
+            async def unheard(facts: Any = None) -> None:
+                return None
+
             agent.perform = wait  # type: ignore[method-assign]
+            agent.link.heartbeat = unheard  # type: ignore[method-assign]
             self._write(host, seen=seen)
 
     def back(self, host: str) -> None:
-        self.nodes.agents[host].perform = self.performs[host]  # type: ignore[method-assign]
+        agent: Any = self.nodes.agents[host]
+        agent.perform = self.performs[host]
+        agent.link.__dict__.pop("heartbeat", None)
         self.backs[host].set()
         self._write(host, seen=self.cloud.world.now(), forced_down=False)
 
