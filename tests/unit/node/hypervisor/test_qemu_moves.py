@@ -383,6 +383,12 @@ def test_an_abort_ends_it_and_a_stall_too(tmp_path: Path, monkeypatch: pytest.Mo
         asyncio.run(sending._watch(guest, cast(Any, qmp), target, None))
 
 
+def test_where_qemu_loses_writes_the_guest_stands_still() -> None:
+    assert sending.loses_writes("tcg", 7_002_022)
+    assert not sending.loses_writes("tcg", 9_000_000)
+    assert not sending.loses_writes("kvm", 7_002_022)
+
+
 def test_progress_is_of_disks_and_memory(tmp_path: Path) -> None:
     ram = {"total": 100, "transferred": 30, "remaining": 70}
     guest = sender(tmp_path, Qmp(query_migrate={"status": "active", "ram": ram}, query_jobs=[job("ready")]))
