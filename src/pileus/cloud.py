@@ -17,7 +17,7 @@ from pileus.auth.context import Context
 from pileus.auth.policy import Policy
 from pileus.cluster.heartbeats import Heartbeats
 from pileus.db import fate
-from pileus.db.engine import Database, Tx
+from pileus.db.engine import Database, OutcomeUnknown, Tx, Unreachable
 from pileus.settings import Settings
 from pileus.web.errors import Unavailable
 from pileus.web.metrics import Metrics
@@ -150,6 +150,9 @@ class Cloud:
         while True:
             try:
                 done = await work_once(self, owner)
+            except (Unreachable, OutcomeUnknown) as error:
+                _LOG.warning("the controllers' own tasks wait: %s", error)
+                done = False
             except Exception:
                 # The task's lease runs out and it is tried again; its deadline bounds that.
                 _LOG.exception("a worker could not take or end a task")

@@ -96,7 +96,7 @@ class Database:
             self.url, isolation_level="READ COMMITTED", hide_parameters=True,
             connect_args=hosts.connect_arguments(self.url, self._connector.order(), hurried), **options,
         )
-        self._connector.listen(engine)
+        (self._connector if hurried else hosts.Connector(self.url, self._connector.order(), False)).listen(engine)
         return engine
 
     @contextlib.contextmanager

@@ -21,7 +21,8 @@ from pileus.settings import SettingsError
 
 CONNECT_SECONDS = 3
 """How long one host may take to let us in."""
-_ANSWER_SECONDS = 60
+ANSWER_SECONDS = 60
+"""How long one statement may take, but for those of migrations."""
 _AVOID = 20.0  # seconds for which a host that failed is asked last
 _STRICT = "SET SESSION sql_mode='STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 _DRIVERS = {
@@ -87,8 +88,11 @@ def connect_arguments(url: sa.URL, hosts: Sequence[Host], hurried: bool) -> dict
     """What the driver is told beside the URL. `hurried`: no statement may take longer than a minute."""
     if url.get_backend_name() == "mysql":
         # What does not fit is refused, not cut, whatever the server's own default is.
-        options: dict[str, Any] = {"init_command": _STRICT, "connect_timeout": CONNECT_SECONDS}
-        return {**options, "read_timeout": _ANSWER_SECONDS, "write_timeout": _ANSWER_SECONDS} if hurried else options
+        # The driver's own limit on connecting does not hold for the greeting; the answers' limit comes after that.
+        return {
+            "init_command": _STRICT, "connect_timeout": CONNECT_SECONDS, "read_timeout": CONNECT_SECONDS,
+            "write_timeout": ANSWER_SECONDS if hurried else None,
+        }
     options = {
         "connect_timeout": CONNECT_SECONDS, "keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2,
         "keepalives_count": 3, "tcp_user_timeout": 10_000,
@@ -100,7 +104,8 @@ def connect_arguments(url: sa.URL, hosts: Sequence[Host], hurried: bool) -> dict
 class Connector:
     """Makes the connections of one database, passing over hosts that do not answer."""
 
-    def __init__(self, url: sa.URL, hosts: Sequence[Host]) -> None:
+    def __init__(self, url: sa.URL, hosts: Sequence[Host], hurried: bool = True) -> None:
+        self._answer = ANSWER_SECONDS if hurried else None
         self._url = url
         self._hosts = tuple(hosts)
         self._lock = threading.Lock()
@@ -124,23 +129,28 @@ class Connector:
                 self._failed[host] = time.monotonic()
 
     def _connect(self, dialect: Any, record: Any, words: Any, named: dict[str, Any]) -> Any:
-        if not self._hosts:
-            return dialect.connect(*words, **named)
+        if not self._hosts:  # a socket
+            made = dialect.connect(*words, **named)
+            if dialect.name == "mysql":
+                made._read_timeout = self._answer
+            return made
         last: BaseException | None = None
         for host in self.order():
             options = {**named, "host": host[0], "port": host[1]}
             if host[1] is None:
                 del options["port"]
+            errors = dialect.loaded_dbapi
+            made = None
             try:
                 made = dialect.connect(*words, **options)
-            except dialect.loaded_dbapi.Error as error:
+                if dialect.name == "mysql" and not self._fit(made, host):
+                    raise errors.OperationalError(1047, f"{host[0]} is not ready: Galera has not let it in")
+            except errors.Error as error:
                 last = error
                 self.avoid(host)
-                continue
-            if dialect.name == "mysql" and not self._fit(made, host):
-                last = dialect.loaded_dbapi.OperationalError(1047, f"{host[0]} is not ready: Galera has not let it in")
-                self.avoid(host)
-                made.close()
+                if made is not None:
+                    with contextlib.suppress(errors.Error):
+                        made.close()
                 continue
             with self._lock:
                 self._failed.pop(host, None)
@@ -153,8 +163,12 @@ class Connector:
     def _fit(self, made: Any, host: Host) -> bool:
         """Set a MariaDB connection up; False when its Galera node is outside of the cluster."""
         _keep_alive(made)
-        if len(self._hosts) == 1:
-            return True
+        if len(self._hosts) > 1 and not self._of_a_cluster(made, host):
+            return False
+        made._read_timeout = self._answer
+        return True
+
+    def _of_a_cluster(self, made: Any, host: Host) -> bool:
         with made.cursor() as cursor:
             cursor.execute("SHOW STATUS LIKE 'wsrep_ready'")
             row = cursor.fetchone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a cloud with a controller and a node; it does not run."""
     folder = tmp_path_factory.mktemp("state")
     settings = Settings(
@@ -39,7 +39,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cloud.close()
     settings.run.mkdir(exist_ok=True)
     running.remember(settings)
-    yield folder
+    return folder
 
 
 @pytest.fixture

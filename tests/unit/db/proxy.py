@@ -76,7 +76,12 @@ class Proxy:
                 return
             self.made += 1
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self._target)
+            try:
+                server.connect(self._target)
+            except OSError:  # it was killed
+                server.close()
+                caller.close()
+                continue
             self._lines += [caller, server]
             self._start(self._both, caller, server)
 
