@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.compute.tables import aggregate, aggregate_host, node
+from pileus.node.contract import DEAD_AFTER as DEAD_AFTER
 from pileus.node.contract import GuestReport, HypervisorFacts
 from pileus.placement import providers
 from pileus.placement.schemas import Inventory
@@ -16,9 +17,6 @@ from pileus.placement.schemas import Inventory
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
-
-DEAD_AFTER = 30.0
-"""Seconds without a heartbeat after which a node counts as down."""
 
 _DISABLED = "COMPUTE_STATUS_DISABLED"
 
