@@ -9,9 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from pileus.cli import controlling, running
 from pileus.cli import db as database
@@ -39,8 +37,7 @@ class Verb:
 def _services(tx: Tx, cloud: Cloud) -> Rows:
     from pileus.cluster import controllers
     from pileus.compute import availability_zones, nodes
-    from pileus.compute.tables import node
-    from pileus.network.tables import agent
+    from pileus.network import agents
 
     now = cloud.world.now()
     zones = availability_zones.by_host(tx)
@@ -48,11 +45,11 @@ def _services(tx: Tx, cloud: Cloud) -> Rows:
     for row in controllers.listing(tx):
         up = row.seen > now - controllers.DEAD_AFTER
         rows.append(("pileus-server", row.name, "internal", "enabled", _state(up), iso_z(row.seen)))
-    for row in tx.all(sa.select(node).order_by(node.c.name)):
+    for row in nodes.listing(tx):
         zone = zones.get(row.name, cloud.settings.availability_zone)
         status = "disabled" if row.disabled else "enabled"
         rows.append(("nova-compute", row.name, zone, status, _state(nodes.is_up(row, now)), iso_z(row.seen)))
-    for row in tx.all(sa.select(agent).order_by(agent.c.node, agent.c.kind)):
+    for row in agents.listing(tx):
         status = "enabled" if row.admin_state_up else "disabled"
         up = row.heartbeat > now - nodes.DEAD_AFTER
         rows.append((row.kind, row.node, "internal", status, _state(up), iso_z(row.heartbeat)))
@@ -64,12 +61,11 @@ def _state(up: bool) -> str:
 
 
 def _hosts(tx: Tx, cloud: Cloud) -> Rows:
-    from pileus.compute import availability_zones
-    from pileus.compute.tables import node
+    from pileus.compute import availability_zones, nodes
 
     zones = availability_zones.by_host(tx)
     rows: Rows = [("Cell", "Host", "Zone")]
-    for row in tx.all(sa.select(node).order_by(node.c.name)):
+    for row in nodes.listing(tx):
         rows.append(("cell1", row.name, zones.get(row.name, cloud.settings.availability_zone)))
     return rows
 
@@ -80,23 +76,6 @@ def _cells(tx: Tx, cloud: Cloud) -> Rows:
 
 def _bus(settings: Settings) -> str:
     return "RabbitMQ" if settings.bus else "the controllers' own links"
-
-
-def _projects(tx: Tx, cloud: Cloud) -> Rows:
-    from pileus.identity.tables import project
-
-    rows: Any = tx.all(sa.select(project).where(project.c.domain_id.is_not(None)).order_by(project.c.name))
-    return [("Project", "Id", "Domain"), *((row.name, row.id, row.domain_id) for row in rows)]
-
-
-def _floating(tx: Tx, cloud: Cloud) -> Rows:
-    from pileus.network.tables import floating_ip
-
-    rows = tx.all(sa.select(floating_ip).order_by(floating_ip.c.floating_ip_address))
-    return [
-        ("Address", "Project", "Port"),
-        *((row.floating_ip_address, row.project_id, row.port_id or "-") for row in rows),
-    ]
 
 
 VERBS = (
@@ -112,9 +91,15 @@ VERBS = (
     Verb("db_sync", "the same, as keystone-manage and glance-manage write it"),
     Verb("api_db sync", "the same: there is one database for all services"),
     Verb("db version", "the schema's version"),
-    Verb("project list", "all projects; `openstack project create` makes one", _projects),
-    Verb("floating list", "floating addresses; `openstack floating ip create public` makes one", _floating),
 )
+
+_ELSEWHERE = {
+    "user": "openstack user create, openstack role add", "project": "openstack project create|list",
+    "network": "openstack network create, openstack subnet create", "flavor": "openstack flavor create",
+    "floating": "openstack floating ip create|list", "fixed": "openstack subnet create --allocation-pool",
+    "image": "openstack image create", "logs": "pileus.log in the state folder; pileus doctor",
+}
+"""What is done through the APIs today."""
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -131,6 +116,9 @@ def run(options: argparse.Namespace) -> int:
     """0 when it was done, 2 for what there is not."""
     words = " ".join(options.words)
     verb = next((verb for verb in VERBS if verb.words == words), None)
+    if verb is None and options.words and options.words[0] in _ELSEWHERE:
+        print(f"pileus manage: '{words}' is done through the APIs: {_ELSEWHERE[options.words[0]]}", file=sys.stderr)
+        return 2
     if verb is None:
         print(f"pileus manage: there is no '{words}'; there are:" if words else "pileus manage:", file=sys.stderr)
         for each in VERBS:

@@ -78,6 +78,11 @@ def build_ended(tx: Tx, node_name: str, failed: bool) -> None:
     tx.execute(_BUILD_FAILED if failed else _BUILT, {"n": node_name})
 
 
+def listing(tx: Tx) -> list[Any]:
+    """All rows, by name."""
+    return list(tx.all(sa.select(node).order_by(node.c.name)))
+
+
 def by_name(tx: Tx, node_name: str) -> sa.Row[Any] | None:
     """The row of a node, None when there is none."""
     return tx.first(_BY_NAME, {"name": node_name})

@@ -96,6 +96,11 @@ def follow_roles(tx: Tx, cloud: Cloud) -> None:
             })
 
 
+def listing(tx: Tx) -> list[Any]:
+    """All rows, by node and kind."""
+    return list(tx.all(sa.select(agent).order_by(agent.c.node, agent.c.kind)))
+
+
 def forget(tx: Tx, name: str) -> None:
     """A node is no part of the cloud any more: what is served there moves with the next look."""
     tx.execute(agent.delete().where(_c.node == name))

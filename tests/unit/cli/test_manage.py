@@ -71,10 +71,13 @@ def test_services_and_hosts(run: Run) -> None:
 
 
 def test_a_verb_that_there_is_not_shows_those_there_are(run: Run) -> None:
+    status, _, said = run("manage", "vm", "list")
+    assert status == 2
+    assert "there is no 'vm list'" in said
+    assert "cell_v2 discover_hosts" in said
     status, _, said = run("manage", "network", "create")
     assert status == 2
-    assert "there is no 'network create'" in said
-    assert "cell_v2 discover_hosts" in said
+    assert "openstack network create" in said
 
 
 def test_haproxy(run: Run) -> None:
