@@ -158,6 +158,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     accelerator: Annotated[
         Literal["auto", "kvm", "tcg"], _help("How QEMU runs guests; auto proves KVM with a tiny guest first.")
     ] = "auto"
+    image_cache_hours: Annotated[
+        float, _help("Hours for which a node keeps an image that no guest there stands on any more.", ge=1)
+    ] = 24.0
     cpu_model: Annotated[str, _help(
         "Processor that guests see, by QEMU's name (Skylake-Server-v1); empty: with KVM the host's own, with which a "
         "running guest moves only between hosts of the very same processor."

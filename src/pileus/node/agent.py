@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Agent:
         self.hypervisor = hypervisor
         self.network = network
         self.scratch = scratch  # a folder for files on their way
+        self.chores: list[Callable[[], Awaitable[object]]] = []
+        self.chore_pause = 600.0  # seconds
         self.look: Callable[[], Any] = lambda: None  # what the host shows of this node, for the doctor
         self.report = NetworkReport(revision=0)
         self._queues: dict[str, deque[Task]] = {}
@@ -84,6 +86,7 @@ class Agent:
                 group.create_task(self._heartbeats())
                 group.create_task(self._keep_network())
                 group.create_task(self._keep_lease())
+                group.create_task(self._keep_house())
                 group.create_task(self._take_tasks())
         finally:
             for task in self._running:
@@ -243,6 +246,16 @@ class Agent:
                 _LOG.warning("heartbeat failed: %s", error)
             except Exception:
                 _LOG.exception("heartbeat failed; the next one is due in %s s", _HEARTBEAT)
+
+    async def _keep_house(self) -> None:
+        """Now and then, what nobody waits for."""
+        while self.chores:
+            await asyncio.sleep(self.chore_pause)
+            for chore in self.chores:
+                try:
+                    await chore()
+                except Exception:
+                    _LOG.exception("a chore of this node failed; the next try is in %.0f s", self.chore_pause)
 
     # -- network
 

@@ -12,12 +12,15 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pileus.node.agent import Agent
 from pileus.node.contract import Hypervisor, ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
 from pileus.node.net.settings import HostBridge, NetSettings
 from pileus.settings import Settings
+
+if TYPE_CHECKING:
+    from pileus.node.images.cache import ImageCache
 
 NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -137,10 +140,12 @@ def _qemu(
         if agent is not None:
             await agent.network_now()
 
-    hypervisor, network = _drivers(settings, link.image_bytes, GuestMetadata(link), refresh, local_image)
+    images = _images(settings, link.image_bytes, local_image)
+    hypervisor, network = _drivers(settings, images, GuestMetadata(link), refresh)
     if "compute" not in roles:
         hypervisor = _no_guests(link.node)
     agent = Agent(link, hypervisor, network, settings.state / "scratch")
+    agent.chores.append(lambda: images.clean(settings.image_cache_hours * 3600, hypervisor.images_in_use()))
     return agent
 
 
@@ -151,20 +156,25 @@ def make_offline(settings: Settings) -> tuple[Hypervisor, NetworkDriver]:
         raise NodeFault(f"image {image_id}: there is no controller to fetch it from")
         yield b""
 
-    return _drivers(settings, no_bytes, lambda place: None, None, lambda image: None)
+    return _drivers(settings, _images(settings, no_bytes, lambda image: None), lambda place: None, None)
+
+
+def _images(
+    settings: Settings, fetch: Callable[[str], AsyncIterator[bytes]], local_image: Callable[[ImageRef], Path | None]
+) -> ImageCache:
+    from pileus.node.images.cache import ImageCache
+
+    return ImageCache(settings.state / "cache", fetch, local=local_image)
 
 
 def _drivers(
-    settings: Settings, fetch: Callable[[str], AsyncIterator[bytes]], metadata: MetadataServer,
-    refresh: Callable[[], Awaitable[None]] | None, local_image: Callable[[ImageRef], Path | None],
+    settings: Settings, images: ImageCache, metadata: MetadataServer, refresh: Callable[[], Awaitable[None]] | None
 ) -> tuple[Hypervisor, NetworkDriver]:
     from pileus.node.hypervisor.qemu import Qemu
     from pileus.node.hypervisor.qemu.settings import QemuSettings
-    from pileus.node.images.cache import ImageCache
     from pileus.node.net.bridge import BridgeDriver
 
     network = BridgeDriver(net_settings(settings), metadata, refresh)
-    images = ImageCache(settings.state / "cache", fetch, local=local_image)
     options = QemuSettings(
         state_dir=settings.state, user=settings.qemu_user, accel=settings.accelerator, address=settings.address,
         move_ports=settings.move_ports, cpu_model=settings.cpu_model,
