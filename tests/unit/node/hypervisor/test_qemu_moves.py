@@ -370,6 +370,29 @@ def test_it_is_recorded_that_a_guest_is_gone_before_its_new_node_is_told(
     assert seen == ["moved", "ended"], "who breaks it off now waits for its end"
 
 
+def test_a_move_that_had_hardly_begun_is_taken_back_by_the_next_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qmp = Qmp(query_status={"status": "paused"})
+    guest = sender(tmp_path, qmp)
+    asyncio.run(sending.carry_on(guest))
+    assert (guest.record.phase, guest.power, qmp.told[-1]) == ("", "running", "cont")
+
+    guest = sender(tmp_path, Qmp(query_status={"status": "shutdown"}))
+    told: list[tuple[str, str]] = []
+
+    async def tell(server_id: str, power: str) -> None:
+        told.append((server_id, power))
+
+    async def end(power: str, **_: object) -> None:
+        guest.record.power, guest.record.process = power, None
+
+    monkeypatch.setattr(guest, "end", end)
+    monkeypatch.setattr(guest.host, "tell", tell)
+    asyncio.run(sending.carry_on(guest))
+    assert told == [(SPEC.id, "shutdown")], "it ended by itself while no agent was there"
+
+
 def test_an_abort_ends_it_and_a_stall_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     qmp = Qmp(query_migrate={"status": "active", "ram": {"transferred": 5}})
     guest = sender(tmp_path, qmp)

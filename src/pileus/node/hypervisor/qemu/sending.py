@@ -274,22 +274,23 @@ async def _finish(guest: Guest) -> None:
 async def carry_on(guest: Guest) -> None:
     """After a restart of the agent: bring a move to its end, or take it back if it had hardly begun."""
     async with guest.lock:
-        record = guest.record
+        record, monitor = guest.record, guest.monitor
         if record.phase == "moved":
             return await finish(guest)
-        if record.phase != "sending" or guest.monitor is None or record.target is None:
-            return None
-        monitor = guest.monitor
+        if record.phase != "sending" or monitor is None or record.target is None:
+            return
         try:
-            if not await going(monitor):
-                return await clear(guest)
-            await _watch(guest, monitor, record.target, None)
+            if await going(monitor):
+                await _watch(guest, monitor, record.target, None)
+                return await finish(guest)
         except NodeFault as error:
             _LOG.warning("%s", error)
-            with contextlib.suppress(NodeFault):
-                await clear(guest)
-            return None
-        return await finish(guest)
+        with contextlib.suppress(NodeFault):
+            await clear(guest)
+            if (await monitor.execute("query-status"))["status"] == "shutdown":  # meanwhile, by itself
+                await guest.end("shutdown")
+    if not guest.running:
+        await guest.host.tell(guest.spec.id, guest.power)
 
 
 async def progress_of(guest: Guest) -> MoveProgress:
