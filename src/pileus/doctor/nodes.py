@@ -41,9 +41,8 @@ async def look_at(settings: Settings, names: Sequence[str]) -> tuple[list[Host],
 
 
 def silent(tx: Tx, names: Mapping[str, str]) -> Iterator[Finding]:
-    """A node that does not answer is a finding when anything is placed there: that could not be judged."""
+    """A node that does not answer was not judged, also when nothing is placed there: it may have what it shall not."""
     for name, why in names.items():
         servers = sum(1 for row in database.servers(tx) if row.host == name)
         routers = len(tx.scalars(sa.select(network.router.c.id).where(network.router.c.node == name)))
-        if servers or routers:
-            yield Finding("nodes", f"node {name}", f"was not judged ({servers} servers, {routers} routers): {why}")
+        yield Finding("nodes", f"node {name}", f"was not judged ({servers} servers, {routers} routers): {why}")
