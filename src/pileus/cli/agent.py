@@ -48,8 +48,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     return daemon.start(
         "pileus agent", settings, lock, lambda ready: _serve(settings, ready),
-        lambda: f"Node {', '.join(_names(settings))} is connected after {time.monotonic() - started:.1f} s "
-        f"(roles: {', '.join(roles)}).",
+        lambda: f"{_who(settings)} connected after {time.monotonic() - started:.1f} s (roles: {', '.join(roles)}).",
         detach=options.detach,
     )
 
@@ -73,6 +72,11 @@ def _names(settings: Settings) -> list[str]:
     from pileus.node.assemble import node_names
 
     return node_names(settings)
+
+
+def _who(settings: Settings) -> str:
+    names = _names(settings)
+    return f"Node {names[0]} is" if len(names) == 1 else f"{len(names)} nodes, {names[0]} to {names[-1]}, are"
 
 
 def _folder(settings: Settings, name: str) -> Path:

@@ -22,7 +22,7 @@ async def send(writer: asyncio.StreamWriter, pieces: AsyncIterator[bytes], offse
             if offset >= len(piece):
                 offset -= len(piece)
                 continue
-            async with asyncio.timeout(IDLE):  # not wait_for, which may lose a cancellation
+            async with asyncio.timeout(IDLE):
                 await frames.write(writer, Data(bytes(piece[offset:])))
             offset = 0
     except (Broken, TimeoutError):

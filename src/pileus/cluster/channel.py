@@ -138,7 +138,8 @@ class Channel:
     async def answers(self, seconds: float) -> bool:
         """Whether the other side says something within so long."""
         try:
-            await asyncio.wait_for(self.call(_PING), seconds)
+            async with asyncio.timeout(seconds):
+                await self.call(_PING)
         except (Broken, TimeoutError):
             return False
         return True

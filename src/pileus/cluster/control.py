@@ -26,16 +26,17 @@ async def call(settings: Settings, method: str, value: Any = None) -> Any:
         raise Unavailable(f"No controller runs on {settings.state}: {error}") from None
     try:
         await frames.write(writer, Hello("control"))
-        greeted = await asyncio.wait_for(frames.read(reader), _SECONDS)
-        if isinstance(greeted, Failure):
-            raise from_failure(greeted)
-        await frames.write(writer, Call(1, method, channel.pack(value)))
-        while True:
-            frame = await asyncio.wait_for(frames.read(reader), _SECONDS)
-            if isinstance(frame, Failure):
-                raise from_failure(frame)
-            if isinstance(frame, Reply):
-                return channel.unpack(frame.body) if frame.body else None
+        async with asyncio.timeout(_SECONDS):
+            greeted = await frames.read(reader)
+            if isinstance(greeted, Failure):
+                raise from_failure(greeted)
+            await frames.write(writer, Call(1, method, channel.pack(value)))
+            while True:
+                frame = await frames.read(reader)
+                if isinstance(frame, Failure):
+                    raise from_failure(frame)
+                if isinstance(frame, Reply):
+                    return channel.unpack(frame.body) if frame.body else None
     except (NodeFault, GuestGone) as fault:
         raise Conflict(str(fault)) from None
     except (Broken, TimeoutError) as error:

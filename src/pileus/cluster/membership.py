@@ -42,7 +42,7 @@ class Membership:
         await self._keep_certificate()
         # What an earlier process of this controller has left: it has no connections yet.
         await cloud.db.run(lambda tx: nodes.all_left(tx, cloud.controller))
-        host = settings.address or self.address.rpartition(":")[0].strip("[]")
+        host = settings.address or host_of(self.address)
         for name in self.local.agents:
             await cloud.db.run(lambda tx, name=name: nodes.own(tx, cloud, name, host))  # type: ignore[misc]
         if settings.bus:
@@ -90,6 +90,11 @@ class Membership:
         await self.cloud.db.run(lambda tx: controllers.beat(
             tx, self.cloud, self.address, list(self.cloud.settings.services) or served, version(), self._started
         ))
+
+
+def host_of(address: str) -> str:
+    """The host of HOST:PORT."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 def own_address(sock: socket.socket) -> str:

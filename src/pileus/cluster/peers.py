@@ -42,7 +42,8 @@ class PeerLinks:
         """Have the controller ask its node. Raises Unavailable, Conflict."""
         found = self._channels.get(controller) or await self._reach(controller)
         try:
-            body = await asyncio.wait_for(found.call("ask", channel.pack([node, question, arguments])), _ASK)
+            async with asyncio.timeout(_ASK):
+                body = await found.call("ask", channel.pack([node, question, arguments]))
         except (Broken, TimeoutError):
             raise Unavailable(f"Node {node} did not answer by controller {controller}.") from None
         return channel.unpack(body)
@@ -107,19 +108,18 @@ async def greet(cloud: Cloud, address: str, hello: Hello) -> Streams:
     context = certificates.client_context((folder / "ca.pem").read_text(), folder / "cert.pem", folder / "key.pem")
     host, _, port = address.rpartition(":")
     try:
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(
+        async with asyncio.timeout(_DIAL):
+            reader, writer = await asyncio.open_connection(
                 host.strip("[]"), int(port), ssl=context, server_hostname=certificates.SERVER_NAME, limit=frames.BUFFER
-            ),
-            _DIAL,
-        )
+            )
     except TimeoutError:
         raise Unavailable(f"{address} does not answer.") from None
     frames.keep_alive(writer)
     try:
         await frames.write(writer, hello)
         if hello.purpose != "peer-image":  # whose first frame is data already
-            answer = await asyncio.wait_for(frames.read(reader), _ASK)
+            async with asyncio.timeout(_ASK):
+                answer = await frames.read(reader)
             if isinstance(answer, Failure):
                 raise from_failure(answer)
             if not isinstance(answer, Reply):

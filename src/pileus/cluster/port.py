@@ -288,9 +288,14 @@ class ClusterPort:
         self._streams[number] = node, future
         try:
             await session.call("stream", [number, question, arguments])
-            return await asyncio.wait_for(future, _OPENING)
+            async with asyncio.timeout(_OPENING):
+                return await future
         except (TimeoutError, Broken):
             raise Unavailable(f"Node {node} did not open the stream in time.") from None
+        except BaseException:
+            if future.done() and not future.cancelled():
+                future.result()[1].close()  # it came when nobody wanted it any more
+            raise
         finally:
             self._streams.pop(number, None)
             future.cancel()

@@ -73,7 +73,8 @@ class NodeSession:
 
     async def call(self, method: str, value: Any) -> Any:
         """Have the node do something and answer. Raises what it raises, Broken, TimeoutError."""
-        return channel.unpack(await asyncio.wait_for(self._channel.call(method, channel.pack(value)), _ASK))
+        async with asyncio.timeout(_ASK):
+            return channel.unpack(await self._channel.call(method, channel.pack(value)))
 
     async def _give_tasks(self) -> None:
         try:

@@ -104,12 +104,10 @@ async def dial(identity: Identity, server: str) -> Streams:
 
 async def _dial(server: str, context: ssl.SSLContext) -> Streams:
     host, _, port = server.rpartition(":")
-    reader, writer = await asyncio.wait_for(
-        asyncio.open_connection(
+    async with asyncio.timeout(_DIAL):
+        reader, writer = await asyncio.open_connection(
             host.strip("[]"), int(port), ssl=context, server_hostname=certificates.SERVER_NAME, limit=frames.BUFFER
-        ),
-        _DIAL,
-    )
+        )
     frames.keep_alive(writer)
     return reader, writer
 
@@ -162,7 +160,7 @@ class Joining:
         if server not in self._trusted:
             self._trusted[server] = await self._pinned(server)
         ca, context = self._trusted[server]
-        key = certificates.keep_key(folder / "key.pem")
+        key = await asyncio.to_thread(certificates.keep_key, folder / "key.pem")
         try:
             request = certificates.request_for(key, name)
         except ValueError as error:
@@ -174,6 +172,10 @@ class Joining:
             "address": self._address or str(streams[1].get_extra_info("sockname")[0]),
         }
         said: dict[str, Any] = channel.unpack(await _ask(streams, Hello("join", wish)))
+        await asyncio.to_thread(self._keep, folder, name, ca, said)
+
+    def _keep(self, folder: Path, name: str, ca: str, said: dict[str, Any]) -> None:
+        """The last file is the one that says that the node has joined. Blocks."""
         certificates.keep(folder / "ca.pem", ca)
         certificates.keep(folder / "cert.pem", said["certificate"])
         known = list(dict.fromkeys([*said["controllers"], *self._servers]))
@@ -198,7 +200,8 @@ async def _ask(streams: Streams, hello: Hello) -> bytes:
     reader, writer = streams
     try:
         await frames.write(writer, hello)
-        frame = await asyncio.wait_for(frames.read(reader, frames.LARGEST_HELLO), _JOIN)
+        async with asyncio.timeout(_JOIN):
+            frame = await frames.read(reader, frames.LARGEST_HELLO)
     finally:
         writer.close()
     if isinstance(frame, Failure):

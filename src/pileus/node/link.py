@@ -55,12 +55,16 @@ _STATE = msgspec.json.Decoder(NodeNetwork)
 class RemoteLink:
     """A `NodeLink` over the cluster port. `run` keeps the connection until cancelled."""
 
-    def __init__(self, identity: Identity, address: str, version: str) -> None:
+    def __init__(
+        self, identity: Identity, address: str, version: str, dialling: asyncio.Semaphore | None = None
+    ) -> None:
+        """`dialling` is shared by the nodes of a process, so that each of very many is greeted in time."""
         self.node = identity.node
         self.agent: Agent | None = None
         self.address = address
         self.identity = identity
         self._version = version
+        self._dialling = dialling or asyncio.Semaphore(1)
         self._instance = secrets.token_hex(8)
         self._channel: Channel | None = None
         self._there = asyncio.Event()
@@ -116,16 +120,8 @@ class RemoteLink:
 
     async def _once(self, server: str) -> None:
         """One connection, to its end. Raises why there was none."""
-        reader, writer = await dial(self.identity, server)
-        try:
-            local = writer.get_extra_info("sockname")[0]
-            greeting = {"address": self.address or local, "version": self._version, "instance": self._instance}
-            await frames.write(writer, Hello("node", greeting))
-            said = channel.unpack(await _reply(reader, _GREETING))
-            self.identity.remember(said["controllers"])
-        except BaseException:
-            writer.transport.abort()
-            raise
+        async with self._dialling:
+            reader, writer = await self._greeted(server)
         line = Channel(reader, writer, self._answer, self._told_us)
         self._server, self._channel, self._facts = server, line, None
         self._there.set()
@@ -140,6 +136,20 @@ class RemoteLink:
             self._there.clear()
             line.close()
             renewing.cancel()
+
+    async def _greeted(self, server: str) -> Streams:
+        """A connection on which the controller knows this node. Raises what it refuses with."""
+        reader, writer = await dial(self.identity, server)
+        try:
+            local = writer.get_extra_info("sockname")[0]
+            greeting = {"address": self.address or local, "version": self._version, "instance": self._instance}
+            await frames.write(writer, Hello("node", greeting))
+            said = channel.unpack(await _reply(reader, _GREETING))
+            self.identity.remember(said["controllers"])
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return reader, writer
 
     async def _renew(self, line: Channel) -> None:
         """Have a new certificate in time, however long the connection lasts."""
@@ -195,7 +205,8 @@ class RemoteLink:
     async def _open(self, purpose: str, **arguments: Any) -> Streams:
         """Another connection to the same controller, for bulk. Raises Unavailable when there is none for long."""
         try:
-            await asyncio.wait_for(self._there.wait(), _GREETING)
+            async with asyncio.timeout(_GREETING):
+                await self._there.wait()
         except TimeoutError:
             raise Unavailable("no controller is connected") from None
         reader, writer = await dial(self.identity, self._server)
@@ -211,7 +222,8 @@ class RemoteLink:
         line = self._channel
         if line is None:
             raise Broken("no controller is connected")
-        return await asyncio.wait_for(line.call(method, body), _ANSWER)
+        async with asyncio.timeout(_ANSWER):
+            return await line.call(method, body)
 
     async def _insist(self, method: str, body: bytes) -> None:
         """Ask until a controller has taken it, however long none is there, or its database is away."""
@@ -316,7 +328,8 @@ class RemoteLink:
                 return answer == b"had"
             with await asyncio.to_thread(file.open, "rb") as handle:
                 while piece := await asyncio.to_thread(handle.read, _PIECE):
-                    await asyncio.wait_for(frames.write(writer, Data(piece)), bulk.IDLE)
+                    async with asyncio.timeout(bulk.IDLE):
+                        await frames.write(writer, Data(piece))
             await frames.write(writer, Data())
             await _reply(reader, None)
             return True
@@ -337,7 +350,8 @@ def _text(error: BaseException) -> str:
 
 async def _reply(reader: asyncio.StreamReader, seconds: float | None) -> bytes:
     """The answer to a greeting. Raises what it says, Broken, TimeoutError."""
-    frame = await asyncio.wait_for(frames.read(reader), seconds)
+    async with asyncio.timeout(seconds):
+        frame = await frames.read(reader)
     if isinstance(frame, Failure):
         raise from_failure(frame)
     if not isinstance(frame, Reply):

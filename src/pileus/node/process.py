@@ -22,14 +22,17 @@ from pileus.node.link import RemoteLink
 from pileus.settings import Settings
 
 _LOG = logging.getLogger("pileus.node")
+_DIALLING = 16
 
 
 class AgentProcess:
     """`folders` are where each node's identity is, by name."""
 
     def __init__(self, settings: Settings, folders: dict[str, Path]) -> None:
+        dialling = asyncio.Semaphore(_DIALLING)
         self.links = {
-            name: RemoteLink(Identity(folder), settings.address, version()) for name, folder in folders.items()
+            name: RemoteLink(Identity(folder), settings.address, version(), dialling)
+            for name, folder in folders.items()
         }
         self.roles = Identity(next(iter(folders.values()))).roles
         self.settings = settings

@@ -66,7 +66,8 @@ class Subscription:
         """Until woken, or `timeout` seconds; whether woken. A wake between two waits is not lost."""
         if not self._event.is_set():
             try:
-                await asyncio.wait_for(self._event.wait(), timeout)
+                async with asyncio.timeout(timeout):  # not wait_for: a wake at that moment would undo a cancellation
+                    await self._event.wait()
             except TimeoutError:
                 return False
         self._event.clear()

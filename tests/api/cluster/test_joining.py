@@ -146,7 +146,7 @@ def test_a_controller_that_does_not_answer_is_passed_over(controller: Controller
     servers = ["127.0.0.1:1", controller.server]
     found = controller.do(_joining(servers, controller.token()).one(tmp_path / "j3", "j3"))
     assert found.servers == servers
-    with pytest.raises(CannotJoin, match=r"no controller could be joined: 127.0.0.1:1: .*refused"):
+    with pytest.raises(CannotJoin, match=r"no controller could be joined: 127.0.0.1:1: .+"):
         controller.do(_joining(servers[:1], controller.token()).one(tmp_path / "j4", "j4"))
 
 
