@@ -131,7 +131,9 @@ class Process:
         return app
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET /healthz: 200 when the database answers and every agent has started, else 503."""
+        """GET /healthz: 200 when the database answers and every agent has started, else 503.
+
+        GET /healthz/ready says 404 instead, by which HAProxy sends nothing new and lets end what goes on."""
         problem = ""
         try:
             await self.cloud.db.run(lambda tx: tx.conn.exec_driver_sql("SELECT 1").scalar(), write=False, patience=1.0)
@@ -140,7 +142,8 @@ class Process:
         late = [name for name, agent in self.nodes.agents.items() if not agent.ready.is_set()]
         if late:
             problem = problem or f"nodes not ready: {', '.join(late)}"
-        await _text(send, 503 if problem else 200, (problem or "ok").encode() + b"\n", "text/plain; charset=utf-8")
+        unwell = 404 if scope["path"].endswith("/ready") else 503
+        await _text(send, unwell if problem else 200, (problem or "ok").encode() + b"\n", "text/plain; charset=utf-8")
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /metrics: Prometheus' text format."""

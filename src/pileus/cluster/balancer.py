@@ -1,8 +1,10 @@
 """HAProxy's configuration for a cloud's controllers: every API by the controllers that serve it, and the cluster port.
 
-An API server takes part while its /healthz says 200, which it does while its database answers. Where none does, as in
-an outage of the database, requests go to them all the same: their 503 says more than HAProxy's own, in the shape that
-clients of that service read. A request is only ever sent a second time when it has not reached a server at all.
+An API server takes part while its /healthz/ready says 200, which it does while its database answers. While it says
+404, for that its database is away, it is sent nothing new where another is well, and ends what it is at. Where none is
+well, as in an outage of the database, requests go to them all the same: their 503 says more than HAProxy's own, in the
+shape that clients of that service read. One that does not answer is down, and its connections are ended. A request is
+only ever sent a second time when it has not reached a server at all.
 """
 
 from __future__ import annotations
@@ -90,8 +92,8 @@ def _servers(controllers: Sequence[Controller], port: int | None = None) -> list
     """The servers of a backend, checked, and again unchecked as the last resort. `port`: another than the API's."""
     lines = [
         "    balance leastconn",
-        "    option httpchk GET /healthz",
-        "    http-check expect status 200",
+        "    option httpchk GET /healthz/ready",
+        "    http-check disable-on-404",
         "    option allbackups",
         "    default-server inter 2s fastinter 500ms fall 2 rise 2 on-marked-down shutdown-sessions",
     ]

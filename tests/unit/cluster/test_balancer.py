@@ -26,7 +26,7 @@ class Fake(ThreadingHTTPServer):
     """A controller's port: says its name, and is as well as a test wants."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.well = name, True
+        self.name, self.well, self.takes = name, True, 0.0
         self.asked: list[str] = []
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -41,10 +41,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: Fake
 
     def do_GET(self) -> None:
-        health = self.path == "/healthz"
+        health = self.path == "/healthz/ready"
         if not health:
             self.server.asked.append(self.path)
-        self.send_response(200 if self.server.well else 503)
+            time.sleep(self.server.takes)
+        self.send_response(200 if self.server.well else 404 if health else 503)
         body = f"{self.server.name} {self.headers.get('X-Forwarded-For')}".encode()
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -168,3 +169,19 @@ def test_one_that_is_killed_costs_no_request(tmp_path: Path, fakes: Callable[[st
         first.shutdown()
         first.server_close()
         assert {_get(front.port, "/network/v2.0") for _ in range(30)} == {(200, "second 127.0.0.1")}
+
+
+def test_what_goes_on_is_ended_while_the_database_is_away(tmp_path: Path, fakes: Callable[[str], Fake]) -> None:
+    only = fakes("only")
+    with _balanced(tmp_path, _controllers(only)) as front:
+        _until(lambda: _get(front.port, "/compute/v2.1") == (200, "only 127.0.0.1"))
+        only.takes = 6.0  # longer than two checks that fail
+        answers: list[tuple[int, str]] = []
+        waiting = threading.Thread(target=lambda: answers.append(_get(front.port, "/compute/v2.1")))
+        waiting.start()
+        _until(lambda: len(only.asked) > 1)
+        only.well = False
+        time.sleep(4.5)
+        only.well = True
+        waiting.join()
+        assert answers == [(200, "only 127.0.0.1")]
