@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +47,18 @@ def heartbeats(tx: Tx, cloud: Cloud, names: Sequence[str]) -> None:
     tx.execute(_BEATS, {"names": list(names), "now": now})
     new = [name for name in names if name not in known]
     if new:
-        roles = {row.name: row.roles for row in members.listing(tx)}
-        tx.execute(agent.insert(), [
-            _new(cloud, kind, name, now) for name in new for kind in _kinds(roles.get(name))
-        ])
+        _make(tx, cloud, new, now)
         from pileus.network.moving import place
 
         place(tx, cloud)
+
+
+def _make(tx: Tx, cloud: Cloud, names: Sequence[str], now: float) -> None:
+    """The agents of nodes that were never heard of; a node's first heartbeat and its first facts come together."""
+    roles = {row.name: row.roles for row in members.listing(tx)}
+    for name in names:
+        with contextlib.suppress(sa.exc.IntegrityError), tx.savepoint():  # the other was first, and has committed
+            tx.execute(agent.insert(), [_new(cloud, kind, name, now) for kind in _kinds(roles.get(name))])
 
 
 def said(tx: Tx, cloud: Cloud, name: str, report: NetworkReport) -> None:
