@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -129,6 +130,7 @@ class Postgresql(Part):
 
     name = "postgresql"
     user = "postgres"
+    ends_by = signal.SIGINT  # as service managers do: by SIGTERM it would wait until the last client has gone
 
     def __init__(self, machine: Machine, address: str, password: str, network: str) -> None:
         super().__init__(machine, address)

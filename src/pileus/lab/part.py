@@ -24,6 +24,8 @@ class Part:
     """Who it runs as; empty: root."""
     patience = 60.0
     """Seconds until it must answer."""
+    ends_by = signal.SIGTERM
+    """The signal by which it ends in order."""
 
     def __init__(self, machine: Machine, address: str) -> None:
         self.machine, self.address = machine, address
@@ -63,14 +65,18 @@ class Part:
 
     def start(self, wait: bool = True) -> None:
         """Start it unless it runs, and wait until it answers. Raises LabError, with the end of its log."""
-        mark = self.machine.path(f"/var/lib/prepared-{self.name}")
-        if not mark.exists():
-            self.prepare()
-            mark.touch()
+        self.make_files()
         if not self.running:
             self.launch()
         if wait:
             self.wait()
+
+    def make_files(self) -> None:
+        """Prepare it, unless it has been. Raises LabError."""
+        mark = self.machine.path(f"/var/lib/prepared-{self.name}")
+        if not mark.exists():
+            self.prepare()
+            mark.touch()
 
     def launch(self) -> None:
         """Start its program. Raises LabError."""
@@ -87,7 +93,7 @@ class Part:
 
     def stop(self, seconds: float = 30.0) -> None:
         """Ask it to end, and wait. Raises LabError when it does not."""
-        self.signal(signal.SIGTERM)
+        self.signal(self.ends_by)
         until = time.monotonic() + seconds
         while self.running:
             if time.monotonic() > until:
