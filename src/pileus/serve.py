@@ -12,12 +12,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import uvicorn
 
 from pileus.cloud import Cloud
 from pileus.cluster import controllers, watch
 from pileus.controller import LocalLink, LocalNodes
 from pileus.node.assemble import make_agents
+from pileus.settings import Settings
 from pileus.web.app import App, AsgiApp, Receive, Scope, Send
 from pileus.web.protocol import Protocol
 from pileus.work import periodic
@@ -86,7 +88,8 @@ class Process:
             loop.add_signal_handler(number, self.stopping.set)
         cloud = self.cloud
         if self.agents:
-            self.nodes.agents = make_agents(cloud.settings, lambda name: LocalLink(cloud, name), self._local_image)
+            settings = self._node_settings()
+            self.nodes.agents = make_agents(settings, lambda name: LocalLink(cloud, name), self._local_image)
         async with asyncio.TaskGroup() as group:
             servers = [(make_server(self._classic(name) if name else self.app), sock) for name, sock in sockets]
             serving = [group.create_task(_serve(server, sock)) for server, sock in servers]
@@ -117,6 +120,17 @@ class Process:
             if self.cluster is not None:
                 with contextlib.suppress(Exception):
                     await cloud.db.run(lambda tx: controllers.gone(tx, cloud.controller))
+
+    def _node_settings(self) -> Settings:
+        """The settings of the node in this process: other nodes reach it where they reach the cluster port."""
+        settings = self.cloud.settings
+        if self.cluster is None or settings.address:
+            return settings
+        from pileus.cluster.membership import host_of, own_address
+
+        gateway = "yes" if settings.host_gateway == "auto" else settings.host_gateway
+        address = host_of(settings.cluster_address or own_address(self.cluster))
+        return msgspec.structs.replace(settings, address=address, host_gateway=gateway)
 
     def _local_image(self, image: Any) -> Any:
         from pileus.image import copies

@@ -1,8 +1,8 @@
 """`/console/…`: noVNC's files, and `/console/websockify?token=…` which carries RFB between browser and guest;
 `/console/serial?token=…`, which carries what the guest's serial port says.
 
-A token opens one guest's screen, or its serial port, until it expires. A web socket from a page of another origin is refused, as
-a browser would send it along with a user's link. Tokens are never logged (OSSA-2020-001).
+A token opens one guest's screen, or its serial port, until it expires. A web socket from a page of another origin is
+refused, as a browser would send it along with a user's link. Tokens are never logged (OSSA-2020-001).
 """
 
 from __future__ import annotations

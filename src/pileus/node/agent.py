@@ -24,6 +24,7 @@ from pileus.node.contract import (
     GuestGone,
     GuestReport,
     Hypervisor,
+    HypervisorFacts,
     NetworkDriver,
     NetworkReport,
     NodeFault,
@@ -53,6 +54,7 @@ class Agent:
         self.hypervisor = hypervisor
         self.network = network
         self.scratch = scratch  # a folder for files on their way
+        self._reaches: tuple[str, ...] | None = None
         self.chores: list[Callable[[], Awaitable[object]]] = []
         self.chore_pause = 600.0  # seconds
         self.look: Callable[[], Any] = lambda: None  # what the host shows of this node, for the doctor
@@ -80,7 +82,7 @@ class Agent:
             # Only now is it sure that no other agent works here.
             await asyncio.to_thread(shutil.rmtree, self.scratch, ignore_errors=True)
             await self.network.start()
-            await self.link.register(await self.hypervisor.facts())
+            await self.link.register(await self._facts())
             self.ready.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats())
@@ -239,7 +241,7 @@ class Agent:
         while True:
             await asyncio.sleep(_HEARTBEAT)
             try:
-                await self.link.heartbeat(await self.hypervisor.facts())
+                await self.link.heartbeat(await self._facts())
                 for server_id in list(self._changed):
                     await self._tell_changed(server_id)
             except (ConnectionError, TimeoutError) as error:
@@ -305,11 +307,18 @@ class Agent:
         finally:
             watcher.cancel()
 
+    async def _facts(self) -> HypervisorFacts:
+        """What the node says of itself: the hypervisor's facts, and which physical networks it was found to reach."""
+        self._reaches = self.report.physical_networks
+        return msgspec.structs.replace(await self.hypervisor.facts(), physical_networks=self._reaches)
+
     async def _report_network(self) -> None:
         """Say how the network is. What counts for the lease is when that was said: it was surely heard after that."""
         sent = time.monotonic()
         await self.link.network_report(self.report)
         self._reached = sent
+        if self.report.physical_networks != self._reaches:
+            await self.link.heartbeat(await self._facts())
 
     async def _keep_lease(self) -> None:
         """Have a controller hear of this node again and again as long as it serves what may be moved, and give that up

@@ -149,6 +149,7 @@ class HypervisorFacts(Message, frozen=True, kw_only=True):
     cpu_features: tuple[str, ...] = ()
     traits: tuple[str, ...] = ()  # standard traits, for placement
     host_ip: str = ""  # where the node is reached; empty: it has no network
+    physical_networks: tuple[str, ...] | None = None  # that guests there can be on; None: any, or not known yet
     moves: bool = False  # guests of other such nodes can be carried on here, disks and all
 
 

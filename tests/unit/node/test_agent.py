@@ -13,7 +13,7 @@ import pytest
 
 from pileus.node import agent as agent_module
 from pileus.node.agent import Agent
-from pileus.node.contract import GuestGone, GuestReport, GuestState, NetworkReport, ServerTask, Task, TaskResult
+from pileus.node.contract import GuestGone, GuestReport, GuestState, HypervisorFacts, NetworkReport, ServerTask, Task, TaskResult
 
 SERVER = "s1"
 
@@ -71,7 +71,11 @@ class Hypervisor:
         self.tell = on_event
 
     async def stop(self) -> None: ...
-    async def facts(self) -> None: ...
+    async def facts(self) -> HypervisorFacts:
+        return HypervisorFacts(
+            hypervisor_type="fake", hypervisor_version=1, accelerator="none", hostname="n1", architecture="x86_64",
+            vcpus=1, memory_mib=1, disk_gib=1,
+        )
 
     async def guest(self, server_id: str) -> GuestState:
         if self.gone:
