@@ -13,7 +13,8 @@ from pileus.settings import Settings
 
 _OURS = (
     "admin-password", "cache", "cluster", "clouds.yaml", "demo", "images", "instances", "lock", "made-user", "member",
-    "net", "nodes", "openrc", "pileus.db", "pileus.db.moved", "pileus.db-shm", "pileus.db-wal", "pileus.log", "run", "scratch", "tmp",
+    "net", "nodes", "openrc", "pileus.db", "pileus.db.moved", "pileus.db-shm", "pileus.db-wal", "pileus.log", "run",
+    "scratch", "tmp",
 )
 """What a cloud puts into its state folder."""
 

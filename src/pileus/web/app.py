@@ -275,7 +275,8 @@ def _translate(error: Exception) -> Exception:
 def _fault(service: Service, problem: Problem, call: Call) -> Reply:
     body, headers = service.faults(problem, call)
     if problem.status == 401:
-        headers = {"WWW-Authenticate": f'Keystone uri="{call.cloud.settings.auth_url or call.base + "/identity"}"', **headers}
+        where = call.cloud.settings.auth_url or call.base + "/identity"
+        headers = {"WWW-Authenticate": f'Keystone uri="{where}"', **headers}
     return Reply(body, status=problem.status, headers={**headers, **problem.headers})
 
 

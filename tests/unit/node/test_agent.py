@@ -13,7 +13,16 @@ import pytest
 
 from pileus.node import agent as agent_module
 from pileus.node.agent import Agent
-from pileus.node.contract import GuestGone, GuestReport, GuestState, HypervisorFacts, NetworkReport, ServerTask, Task, TaskResult
+from pileus.node.contract import (
+    GuestGone,
+    GuestReport,
+    GuestState,
+    HypervisorFacts,
+    NetworkReport,
+    ServerTask,
+    Task,
+    TaskResult,
+)
 
 SERVER = "s1"
 
