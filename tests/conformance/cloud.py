@@ -91,7 +91,7 @@ def furnish(session: Session, image: Path) -> Cloud:
         placement_ceiling=_ceiling(session, "placement"),
         volume_ceiling=_ceiling(session, volume),
         network_extensions=_extensions(session) if "network" in there else (),
-        compute_nodes=_compute_nodes(session) if "compute" in there else 0,
+        compute_hosts=_compute_hosts(session) if "compute" in there else (),
         dashboard_url=_dashboard(session.administrator.auth_url),
         public_network_id=_public_network(session) if "network" in there else "",
         image_ref=images[0],
@@ -199,9 +199,9 @@ def _public_network(session: Session) -> str:
     )
 
 
-def _compute_nodes(session: Session) -> int:
+def _compute_hosts(session: Session) -> tuple[str, ...]:
     services = session.call("GET", "compute", "/os-services?binary=nova-compute")["services"]
-    return sum(service["state"] == "up" for service in services)
+    return tuple(sorted(service["host"] for service in services if service["state"] == "up"))
 
 
 def _dashboard(auth_url: str) -> str:

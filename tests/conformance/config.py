@@ -49,7 +49,7 @@ class Cloud:
     placement_ceiling: str
     volume_ceiling: str
     network_extensions: tuple[str, ...]
-    compute_nodes: int
+    compute_hosts: tuple[str, ...]  # of the nodes that are up
     dashboard_url: str
     public_network_id: str
     image_ref: str
@@ -88,7 +88,9 @@ def render(
         if cloud.compute_ceiling:
             conf["compute"]["max_microversion"] = cloud.compute_ceiling
     wanted = conf.getint("compute", "min_compute_nodes", fallback=1)
-    conf["compute"]["min_compute_nodes"] = str(max(1, min(wanted, cloud.compute_nodes)))
+    conf["compute"]["min_compute_nodes"] = str(max(1, min(wanted, len(cloud.compute_hosts))))
+    if hypervisor == "qemu" and len(cloud.compute_hosts) > 1:
+        conf["compute"]["migration_source_host"], conf["compute"]["migration_dest_host"] = cloud.compute_hosts[:2]
     if hypervisor == "fake":
         conf["validation"]["run_validation"] = "false"
     text = io.StringIO()

@@ -29,6 +29,9 @@ SERVICES = {"identity": "identity", "image": "image", "network": "network", "com
             "placement": "placement"}
 
 
+_SERVICES = (("up", "one"), ("down", "two"), ("up", "three"))
+
+
 class CannedCloud:
     """A cloud's replies, and what was sent to it."""
 
@@ -53,7 +56,7 @@ class CannedCloud:
             "GET /network/v2.0/extensions": (200, {"extensions": [{"alias": "router"}, {"alias": "agent"}]}),
             "GET /network/v2.0/networks?router:external=True": (200, {"networks": self.networks}),
             "GET /compute/v2.1/os-services?binary=nova-compute": (
-                200, {"services": [{"state": "up"}, {"state": "down"}, {"state": "up"}]},
+                200, {"services": [{"state": state, "host": host} for state, host in _SERVICES]},
             ),
         }
         upload = method == "PUT" and path.startswith("/image/v2/images/")
@@ -113,7 +116,7 @@ def test_cloud_is_furnished_and_asked(canned: CannedCloud, tmp_path: Path) -> No
     cloud = furnish(session(canned), image)
     assert (cloud.compute_ceiling, cloud.placement_ceiling, cloud.volume_ceiling) == ("2.96", "1.39", "")
     assert cloud.network_extensions == ("agent", "router")
-    assert (cloud.compute_nodes, cloud.public_network_id, cloud.dashboard_url) == (2, "n2", "")
+    assert (cloud.compute_hosts, cloud.public_network_id, cloud.dashboard_url) == (("one", "three"), "n2", "")
     assert (cloud.flavor_ref, cloud.flavor_ref_alt) == ("f1", "f2")
     assert cloud.image_ref != cloud.image_ref_alt
     made = [json.loads(body)["flavor"] for line, body in canned.requests if line == "POST /compute/v2.1/flavors"]

@@ -19,7 +19,7 @@ def cloud(**changes: object) -> Cloud:
         "placement_ceiling": "1.39",
         "volume_ceiling": "",
         "network_extensions": ("router", "security-group"),
-        "compute_nodes": 2,
+        "compute_hosts": ("one", "two"),
         "dashboard_url": "",
         "public_network_id": "public-id",
         "image_ref": "image-1",
@@ -74,7 +74,7 @@ def test_services_follow_the_catalog() -> None:
 
 @pytest.mark.parametrize(("nodes", "expected"), [(1, "1"), (2, "2"), (7, "2"), (0, "1")])
 def test_no_more_nodes_are_promised_than_there_are(nodes: int, expected: str) -> None:
-    assert rendered(cloud(compute_nodes=nodes))["compute"]["min_compute_nodes"] == expected
+    assert rendered(cloud(compute_hosts=tuple(map(str, range(nodes)))))["compute"]["min_compute_nodes"] == expected
 
 
 @pytest.mark.parametrize(("hypervisor", "expected"), [("fake", "false"), ("qemu", "true")])
