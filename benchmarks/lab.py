@@ -22,6 +22,8 @@ _PILEUS = [sys.executable, "-m", "pileus.cli.main"]
 class Lab:
     """A running cloud of its own."""
 
+    command = "up"
+
     def __init__(self, state: Path, port: int, hypervisor: str, options: dict[str, str]) -> None:
         self.state, self.port, self.hypervisor, self.options = state, port, hypervisor, options
         self.base = f"http://127.0.0.1:{port}"
@@ -31,8 +33,8 @@ class Lab:
 
     def up(self) -> float:
         """Start; seconds from the start of the process until it says that all APIs answer."""
-        words = [*_PILEUS, "up", "-d", "--state-dir", str(self.state), "--hypervisor", self.hypervisor]
-        settings = {"listen": f"127.0.0.1:{self.port}", **self.options}
+        words = [*_PILEUS, self.command, "-d", "--state-dir", str(self.state)]
+        settings = {"listen": f"127.0.0.1:{self.port}", "hypervisor": self.hypervisor, **self.options}
         environment = {**os.environ, "PILEUS_ADMIN_PASSWORD": PASSWORD}
         for name, value in settings.items():
             words += ["--set", f"{name}={value}"]
@@ -91,6 +93,62 @@ async def running(hypervisor: str = "fake", **options: str) -> AsyncIterator[Lab
         one.up()
         await one.login()
         yield one
+
+
+class Cluster(Lab):
+    """A controller, and agent processes that play fake nodes, all on loopback."""
+
+    command = "server"
+    _most = 250  # nodes of a process
+
+    def __init__(self, state: Path, port: int, nodes: int) -> None:
+        self.cluster = f"127.0.0.1:{free_port()}"
+        options = {"cluster_listen": self.cluster, "server_user": "root", "node_name": "controller"}
+        super().__init__(state, port, "fake", options)
+        self.nodes = nodes
+        self.agents: list[Path] = []
+        self.joined = 0.0  # seconds that it took
+
+    def join(self) -> float:
+        """Start the agents; seconds until every node is connected and registered."""
+        made = subprocess.run(
+            [*_PILEUS, "token", "create", "--state-dir", str(self.state)], capture_output=True, text=True, check=True
+        )
+        began = time.perf_counter()
+        for first in range(0, self.nodes, self._most):
+            folder = self.state.with_name(f"{self.state.name}-agent{first}")
+            self.agents.append(folder)
+            count = min(self._most, self.nodes - first)
+            words = [
+                *_PILEUS, "agent", "-d", "--state-dir", str(folder), "--server", self.cluster, "--hypervisor", "fake",
+                "--set", f"fake_nodes={count}", "--set", f"node_name=rack{first // self._most}",
+            ]
+            environment = {**os.environ, "PILEUS_TOKEN": made.stdout.strip()}
+            done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+        return time.perf_counter() - began
+
+    def destroy(self) -> None:
+        """Remove all of it."""
+        for folder in self.agents:
+            subprocess.run([*_PILEUS, "destroy", "--state-dir", str(folder)], capture_output=True, check=False)
+            shutil.rmtree(folder, ignore_errors=True)
+        super().destroy()
+
+
+@contextlib.asynccontextmanager
+async def cluster(nodes: int) -> AsyncIterator[Cluster]:
+    """A started cloud of so many nodes with admin logged in."""
+    state = Path(tempfile.mkdtemp(prefix="pileus-bench-", dir="/var/tmp"))
+    one = Cluster(state, free_port(), nodes)
+    try:
+        one.up()
+        one.joined = one.join()
+        await one.login()
+        yield one
+    finally:
+        one.destroy()
 
 
 @contextlib.contextmanager
