@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 DATABASE_PORT = 3306
 API_PORT = 8080
 _FILE = "/etc/haproxy/haproxy.cfg"
-_GLOBAL = ["global", "    maxconn 2000", "    nbthread 1", "defaults", "    timeout connect 2s", "    timeout check 2s"]
+_GLOBAL = ("global", "    maxconn 2000", "defaults", "    timeout connect 2s", "    timeout check 2s")
 
 
 class Haproxy(Part):
@@ -30,22 +31,27 @@ class Haproxy(Part):
         self.controllers: list[Controller] = []
 
     def prepare(self) -> None:
-        """Its configuration."""
+        """Its configuration before there are controllers: what they need themselves."""
         if not Path("/usr/sbin/haproxy").exists():
             raise LabError("HAProxy is missing: install it with `scripts/install-system test`")
         self.machine.path("/etc/haproxy").mkdir(exist_ok=True)
-        self.machine.path(_FILE).write_text("\n".join([*_GLOBAL, *self._apis(), *self._database(), ""]))
+        self._write("\n".join(_GLOBAL))
 
-    def _apis(self) -> list[str]:
-        lines = [
-            "listen apis", f"    bind {self.address}:{API_PORT}", "    mode http", "    balance leastconn",
-            "    option httpchk GET /healthz", "    option redispatch", "    retries 2",
-            "    retry-on conn-failure", "    timeout client 5m", "    timeout server 5m", "    timeout tunnel 1h",
-            "    default-server inter 1s fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions",
-        ]
-        return lines + [
-            f"    server {each.machine.name} {each.settings['listen']} check" for each in self.controllers
-        ]
+    def configure(self) -> None:
+        """Put it before the controllers that live, by what `pileus haproxy` says; it goes on with what it has open."""
+        running = [controller for controller in self.controllers if controller.running]
+        if not running:
+            raise LabError(f"{self.machine.name}: there is no controller to put HAProxy before")
+        head = running[0]
+        self._write(head.machine.run(*head.pileus("haproxy", "--bind", self.address)).stdout)
+        if self.running:
+            self.signal(signal.SIGUSR2)
+        else:
+            self.launch()
+        self.wait()
+
+    def _write(self, text: str) -> None:
+        self.machine.path(_FILE).write_text("\n".join([text, *self._database(), ""]))
 
     def _database(self) -> list[str]:
         """One server takes all connections: locks of one Galera node are unknown to the others."""
@@ -63,8 +69,9 @@ class Haproxy(Part):
 
     def command(self) -> list[str]:
         """How it is started."""
-        return ["haproxy", "-f", _FILE, "-db"]
+        return ["haproxy", "-f", _FILE, "-W", "-db"]
 
     def answers(self) -> bool:
-        """Whether it takes connections."""
-        return self.listens(API_PORT)
+        """Whether it takes connections to the APIs, or, before there are any, to the database."""
+        configured = f":{API_PORT}" in self.machine.path(_FILE).read_text()
+        return self.listens(API_PORT if configured else DATABASE_PORT)

@@ -15,6 +15,7 @@ from pileus.cli.running import healthy
 from pileus.lab import record
 from pileus.lab.assemble import make_parts, url_of
 from pileus.lab.faults import LabError
+from pileus.lab.haproxy import Haproxy
 from pileus.lab.layouts import DATABASES, UNDERLAY, Layout, layout
 from pileus.lab.machine import Machine
 from pileus.lab.node import Node
@@ -78,8 +79,8 @@ class Lab:
             self._save()
             self._each("wire", [self._power_on_wire])
             self._each("machines", [self._power_on_client, *(node.power_on for node in self.nodes.values())])
-            for title, parts in self._stages():
-                self._each(title, [part.start for part in parts])
+            for title, actions in self._stages():
+                self._each(title, actions)
             self._each("first answer", [self._wait_for_users])
             self._write_credentials()
             self._record.ready = True
@@ -113,17 +114,25 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _stages(self) -> Iterator[tuple[str, list[Part]]]:
+    def _stages(self) -> Iterator[tuple[str, list[Callable[[], None]]]]:
         """What starts together, stage after stage: the first of a cluster begins it, the others join."""
         of = self._parts_named
         stores = [of(name) for name in (*DATABASES, "rabbitmq")]
-        yield "database and bus", [parts[0] for parts in stores if parts]
-        yield "database and bus", [part for parts in stores for part in parts[1:]]
+        yield "database and bus", [parts[0].start for parts in stores if parts]
+        yield "database and bus", [part.start for parts in stores for part in parts[1:]]
         controllers = of("controller")
-        yield "front", of("haproxy")  # Galera is behind it
-        yield "controllers", controllers[:1]  # it makes the schema
-        yield "controllers", controllers[1:]
-        yield "nodes", of("agent")
+        if of("galera"):
+            yield "front", [part.start for part in of("haproxy")]  # through which the controllers reach it
+        yield "controllers", [part.start for part in controllers[:1]]  # it makes the schema
+        yield "controllers", [part.start for part in controllers[1:]]
+        yield "front", [self._start_front] if of("haproxy") else []
+        yield "nodes", [part.start for part in of("agent")]
+
+    def _start_front(self) -> None:
+        for part in self._parts_named("haproxy"):
+            if isinstance(part, Haproxy):
+                part.make_files()
+                part.configure()
 
     def _parts_named(self, name: str) -> list[Part]:
         return [node.parts[name] for node in self.nodes.values() if name in node.parts]

@@ -1,8 +1,8 @@
 """A machine of the lab: namespaces of its own, held by a first process with whose end everything in it ends.
 
 Network, mounts, host name, process ids and shared memory are the machine's own. `/etc`, `/run`, `/var/lib`,
-`/var/log` and `/root` are its own; the rest of the file system is the host's. Nothing of it has a name outside: when
-the first process is killed, the kernel ends all others and takes away namespaces, interfaces and mounts.
+`/var/log`, `/root` and `/tmp` are its own; the rest of the file system is the host's. Nothing of it has a name outside:
+when the first process is killed, the kernel ends all others and takes away namespaces, interfaces and mounts.
 """
 
 from __future__ import annotations
@@ -193,10 +193,10 @@ def _enter(libc: ctypes.CDLL, namespace: int) -> None:
 
 
 def _own_places() -> list[str]:
-    """Folders below /root that Pileus itself runs from."""
+    """Folders below /root and /tmp that Pileus itself runs from."""
     source = Path(pileus.__file__).resolve().parent.parent
     places = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), source}
-    below = {place for place in places if place.is_relative_to("/root")}
+    below = {place for place in places if place.is_relative_to("/root") or place.is_relative_to("/tmp")}
     return sorted(str(place) for place in below if not below & set(place.parents))
 
 

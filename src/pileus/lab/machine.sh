@@ -1,5 +1,5 @@
 # The first process of a machine of the lab: makes its files and mounts, and then only sees that nothing stays a zombie.
-# Arguments: its name, its folder, and the folders below /root that Pileus runs from.
+# Arguments: its name, its folder, and the folders below /root and /tmp that Pileus runs from.
 set -eu
 read -r outer rest </proc/self/stat   # the pid that those outside see: this /proc is still theirs
 name=$1 folder=$2
@@ -14,9 +14,6 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/netns /run/lock /run/kept /run/etc
 chmod 1777 /run/lock
 for path; do mkdir -p "/run/kept$path" && mount --bind "$path" "/run/kept$path"; done
-mount -t tmpfs -o mode=711 root /root   # a server that is not root reaches its Python there
-for path; do mkdir -p "$path" && mount --move "/run/kept$path" "$path"; done
-rm -r /run/kept
 
 # Its /etc has what is in the host's, to be read there, and files of its own where these would tell it another's names.
 mount --bind /etc /run/etc
@@ -36,6 +33,11 @@ if [ ! -e "$folder/made" ]; then
     touch "$folder/made"
 fi
 for place in etc var/log var/lib; do mount --bind "$folder/$place" "/$place"; done
+# Last, as the lab's folder may be in /tmp. Programs of two machines with one pid would meet in a common one.
+mount -t tmpfs -o mode=711 root /root   # a server that is not root reaches its Python there
+mount -t tmpfs -o mode=1777 tmp /tmp
+for path; do mkdir -p "$path" && mount --move "/run/kept$path" "$path"; done
+rm -r /run/kept
 ip link set lo up
 echo ready
 
