@@ -120,6 +120,15 @@ def guests_on(tx: Tx, node_name: str) -> list[GuestWanted]:
     return [GuestWanted(r.id, r.name, r.vm_state, r.task_state, r.power_state) for r in rows]
 
 
+def uses_image(tx: Tx, node_name: str, image_id: str) -> bool:
+    """Whether a server placed on the node is made of the image, or of the one that it was rescued or shelved with."""
+    c = server.c
+    mine = sa.select(c.id).where(
+        c.host == node_name, c.deleted.is_(False), sa.or_(c.image_id == image_id, c.shelved_image_id == image_id)
+    )
+    return tx.first(mine.limit(1)) is not None
+
+
 def host_statuses(tx: Tx, now: float) -> dict[str, str]:
     """`host_status` of every node: UP, DOWN, or MAINTENANCE when disabled; UNKNOWN is one not heard of."""
     found = {}
