@@ -23,6 +23,7 @@ taps         each port of a running guest has its tap in the network's namespace
 dhcp         each network whose DHCP is served here has exactly one DHCP server in its namespace, and no other runs
 images       each active image has a file of its size, each file an image; an image that waits for a snapshot has
              the task that makes it
-nodes        each node that has joined answers, and was judged; `--without` names those that are gone for ever
+nodes        each node that has joined answers, and was judged; `--without` names those that are gone for ever: they are
+             not asked, and what they are still to do is not waited for
 cache        the file that a guest's disk stands on is in the node's cache, at its full size
 """

@@ -36,21 +36,27 @@ def open_tasks(tx: Tx) -> list[Any]:
     return list(tx.all(sa.select(task).where(task.c.state.in_(OPEN))))
 
 
-def unsettled(tx: Tx) -> Iterator[Finding]:
-    """What is still being done: it is not wrong yet, and a judgement has to wait for it."""
+def unsettled(tx: Tx, without: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """What is still being done: it is not wrong yet, and a judgement has to wait for it.
+
+    What the nodes `without` are to do waits until they are back, and is not waited for."""
     for row in servers(tx):
         if row.task_state is not None or row.vm_state == "building":
             yield Finding("unsettled", f"server {row.id}", f"{row.vm_state}, task_state {row.task_state}")
-    for row in open_tasks(tx):
+    for row in _awaited(tx, without):
         yield Finding("unsettled", f"task {row.kind} of {row.resource}", f"{row.state}, attempt {row.attempt}")
     for row in tx.all(sa.select(image.image).where(image.image.c.status.in_(_MOVING), image.image.c.transfer != "")):
         yield Finding("unsettled", f"image {row.id}", f"{row.status}, its bytes come in")
 
 
-def tasks(tx: Tx) -> Iterator[Finding]:
-    """No task is open long past its deadline."""
+def _awaited(tx: Tx, without: frozenset[str]) -> list[Any]:
+    return [row for row in open_tasks(tx) if row.node not in without]
+
+
+def tasks(tx: Tx, without: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """No task is open long past its deadline, but for those of the nodes `without`."""
     now = time.time()
-    for row in open_tasks(tx):
+    for row in _awaited(tx, without):
         if row.deadline is not None and row.deadline + LATE < now:
             yield Finding("tasks", f"task {row.kind} of {row.resource}",
                           f"is open {now - row.deadline:.0f} s past its deadline; does the cloud run?")

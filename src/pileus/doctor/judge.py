@@ -64,7 +64,7 @@ def _once(settings: Settings, without: frozenset[str] = frozenset()) -> list[Fin
     except (OSError, NodeFault) as error:
         raise NoCloud(f"this host cannot be looked at: {error}; where guests are real that takes root") from None
     seen, silent = asyncio.run(nodes.look_at(settings, [name for name in far if name not in without]))
-    return _read(settings, lambda tx: list(_all(tx, here, seen, silent)))
+    return _read(settings, lambda tx: list(_all(tx, here, seen, silent, without)))
 
 
 def _here(settings: Settings, many: bool) -> Host:
@@ -105,11 +105,12 @@ def _read(settings: Settings, work: Callable[[Tx], list[T]]) -> list[T]:
 
 
 def _all(
-    tx: Tx, here: Host, others: Sequence[Host] = (), silent: Mapping[str, str] = MappingProxyType({})
+    tx: Tx, here: Host, others: Sequence[Host] = (), silent: Mapping[str, str] = MappingProxyType({}),
+    without: frozenset[str] = frozenset(),
 ) -> Iterator[Finding]:
     hosts = [here, *others]
-    yield from database.unsettled(tx)
-    yield from database.tasks(tx)
+    yield from database.unsettled(tx, without)
+    yield from database.tasks(tx, without)
     yield from database.states(tx)
     yield from database.allocations(tx)
     yield from network.ports(tx)

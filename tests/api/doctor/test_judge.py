@@ -22,6 +22,7 @@ from pileus.doctor.findings import Carried, Finding, Guest, Host
 from pileus.image import tables as image
 from pileus.network import tables as network
 from pileus.placement import tables as placement
+from pileus.work import tasks
 from pileus.work.tables import task
 from tests.api.compute.guests import Servers, make_image, working_nodes
 from tests.api.conftest import Client
@@ -68,13 +69,13 @@ class Patient:
         """The first row."""
         return self.cloud.db.run_sync(lambda tx: tx.first(statement), write=False)
 
-    def found(self, seen: Host, hurt: Callable[[Tx], object] | None = None) -> list[Finding]:
+    def found(self, seen: Host, hurt: Callable[[Tx], object] | None = None, **more: Any) -> list[Finding]:
         """What the judge says of this host and of the database after `hurt`, which is then undone."""
 
         def work(tx: Tx) -> None:
             if hurt is not None:
                 hurt(tx)
-            raise Rollback(list(judge._all(tx, seen)))
+            raise Rollback(list(judge._all(tx, seen, **more)))
 
         try:
             self.cloud.db.run_sync(work)
@@ -258,6 +259,20 @@ def test_what_is_wrong_on_the_host_is_found(patient: Patient, name: str) -> None
 def test_what_goes_on_is_unsettled(patient: Patient) -> None:
     found = patient.found(patient.host, _update(compute.server, vm_state="building", task_state="spawning"))
     assert "unsettled" in {f.check for f in found}
+
+
+def test_what_a_node_is_to_do_that_is_gone_is_not_waited_for(patient: Patient) -> None:
+    def ask(tx: Tx) -> None:
+        tasks.enqueue(tx, patient.cloud, "server.destroy", node="gone", resource="server:x", arguments=None)
+        tx.execute(task.update().values(deadline=1.0))
+
+    assert {f.check for f in patient.found(patient.host, ask)} == {"unsettled", "tasks"}
+    assert not patient.found(patient.host, ask, without=frozenset({"gone"}))
+
+
+def test_a_node_that_does_not_answer_was_not_judged(patient: Patient) -> None:
+    found = patient.found(patient.host, silent={"far": "its agent does not run"})
+    assert [(f.check, f.thing) for f in found] == [("nodes", "node far")]
 
 
 def test_the_judge_changes_nothing(patient: Patient) -> None:

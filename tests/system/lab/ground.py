@@ -18,8 +18,8 @@ from pileus.lab.layouts import UNDERLAY
 
 SWITCH_PORT = 623
 FENCE = (
-    f"exec 3<>/dev/tcp/{UNDERLAY}.2/{SWITCH_PORT} && echo $PILEUS_NODE >&3 && read -t 30 said <&3 && "
-    'echo "the switch says: $said" && test "$said" = off'
+    f"bash -c 'exec 3<>/dev/tcp/{UNDERLAY}.2/{SWITCH_PORT} && echo $PILEUS_NODE >&3 && read -t 30 said <&3; "
+    'echo "the switch says: $said"; test "$said" = off\''
 )
 """A `fence_command` that asks `Switch`, as one asks a switched power strip."""
 
@@ -174,26 +174,25 @@ class Switch:
     def __init__(self, lab: Lab) -> None:
         self.lab, self.working = lab, True
         self.asked: list[str] = []
-        self._sock = socket.socket()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Switch]:
         """In a `with` block."""
         with self.lab.client.inside():
-            self._sock = socket.create_server((f"{UNDERLAY}.2", SWITCH_PORT))
-        thread = threading.Thread(target=self._serve, daemon=True)
+            sock = socket.create_server((f"{UNDERLAY}.2", SWITCH_PORT))
+        thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
         thread.start()
         try:
             yield self
         finally:
-            self._sock.shutdown(socket.SHUT_RDWR)
-            self._sock.close()
+            sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
             thread.join(10)
 
-    def _serve(self) -> None:
+    def _serve(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                line, _ = self._sock.accept()
+                line, _ = sock.accept()
                 with line, line.makefile("rw") as talk:
                     name = talk.readline().strip()
                     self.asked.append(name)
