@@ -23,7 +23,6 @@ from pileus.node import servers
 from pileus.node.contract import (
     GuestGone,
     GuestReport,
-    Hypervisor,
     HypervisorFacts,
     NetworkDriver,
     NetworkReport,
@@ -33,6 +32,7 @@ from pileus.node.contract import (
     Task,
     TaskResult,
 )
+from pileus.node.hypervisor.protocol import Hypervisor
 from pileus.node.withdrawal import has_services, without_services
 from pileus.web import log
 

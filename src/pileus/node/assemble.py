@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pileus.node.agent import Agent
-from pileus.node.contract import Hypervisor, ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
+from pileus.node.contract import ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
+from pileus.node.hypervisor.protocol import Hypervisor
 from pileus.node.net.settings import HostBridge, NetSettings
 from pileus.settings import Settings
 

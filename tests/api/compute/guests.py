@@ -9,6 +9,7 @@ from typing import Any
 
 from pileus.auth.context import Context
 from pileus.cloud import Cloud
+from pileus.cluster import watch
 from pileus.controller import LocalLink, LocalNodes
 from pileus.image import images
 from pileus.image.tables import image
@@ -40,6 +41,7 @@ def working_nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[Loc
     nodes = LocalNodes(cloud)
     nodes.agents.update(assemble.make_agents(cloud.settings, lambda name: LocalLink(cloud, name), lambda ref: None))
     runs = [loop.create_task(agent.run()) for agent in nodes.agents.values()]
+    runs.append(loop.create_task(watch.run(cloud, nodes.here)))
 
     async def ready() -> None:
         for agent in nodes.agents.values():

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import pytest
 
-from pileus.node.contract import GuestGone, Hypervisor, ImageRef, NodeFault, ServerSpec
+from pileus.node.contract import GuestGone, ImageRef, NodeFault, ServerSpec
 from pileus.node.hypervisor.fake import Fake, FakeSettings, qcow2
 from pileus.node.hypervisor.fake.journal import SPARE, FakeGuest, Journal
+from pileus.node.hypervisor.protocol import Hypervisor
 
 T = TypeVar("T")
 IMAGE = ImageRef(id="i", disk_format="qcow2", size=1, sha512="0" * 128, virtual_size=2 << 30)

@@ -22,7 +22,7 @@ from pileus.node.hypervisor.fake.node import GIB, state_of
 
 
 class Fake(Moves):
-    """Implements `pileus.node.contract.Hypervisor` without guests."""
+    """Implements `pileus.node.hypervisor.protocol.Hypervisor` without guests."""
 
     name = "fake"
 

@@ -173,4 +173,5 @@ class FakeNode:
 
 
 def state_of(guest: FakeGuest) -> GuestState:
+    """A fake guest as it is told of."""
     return GuestState(id=guest.id, power=guest.power, vcpus=guest.vcpus, memory_mib=guest.memory_mib)

@@ -42,7 +42,7 @@ from pileus.node.hypervisor.qemu.moves import Moves
 
 
 class Qemu(Moves):
-    """Implements `pileus.node.contract.Hypervisor` with QEMU on this host."""
+    """Implements `pileus.node.hypervisor.protocol.Hypervisor` with QEMU on this host."""
 
     name = "qemu"
 

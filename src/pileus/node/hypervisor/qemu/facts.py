@@ -73,6 +73,7 @@ def disk_gib(directory: Path) -> int:
 
 
 def cpuinfo(name: str) -> str:
+    """What the kernel says of the first processor under a name; empty when it says nothing."""
     found = re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found.group(1) if found else ""
 

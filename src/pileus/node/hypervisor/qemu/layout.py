@@ -80,6 +80,7 @@ async def of(guest: Guest) -> Layout:
 
 
 def encode(layout: Layout) -> str:
+    """A layout as it travels in a task: JSON."""
     return msgspec.json.encode(layout).decode()
 
 
