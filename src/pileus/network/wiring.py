@@ -192,10 +192,11 @@ def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
     agents.said(tx, cloud, node, said)
     tx.execute(fault.delete().where(fault.c.node == node))
     broken = set(said.errors)
-    if broken:
-        tx.execute(fault.delete().where(fault.c.resource_id.in_(broken)))
+    told = _placed(tx, node, broken)
+    if told:
+        tx.execute(fault.delete().where(fault.c.resource_id.in_(told)))
         tx.execute(fault.insert(), [
-            {"resource_id": identity, "node": node, "message": message} for identity, message in said.errors.items()
+            {"resource_id": identity, "node": node, "message": said.errors[identity]} for identity in sorted(told)
         ])
     here = tx.scalars(sa.select(port.c.id).where(
         port.c.host == node, port.c.id.in_(said.ports_up), port.c.status != "ACTIVE"
@@ -203,6 +204,19 @@ def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
     ports.mark_up(tx, cloud, [identity for identity in here if identity not in broken])
     _serve(tx, node, said.revision, broken)
     _route(tx, node, said.revision, broken)
+
+
+def _placed(tx: Tx, node: str, ids: set[str]) -> set[str]:
+    """Those of the ports, routers and networks that the node has something to do with: of others it tells nothing."""
+    if not ids:
+        return set()
+    here = sa.or_(port.c.host == node, port.c.moving_to == node)
+    return {
+        *tx.scalars(sa.select(port.c.id).where(port.c.id.in_(ids), here)),
+        *tx.scalars(sa.select(port.c.network_id).distinct().where(port.c.network_id.in_(ids), here)),
+        *tx.scalars(sa.select(router.c.id).where(router.c.id.in_(ids), router.c.node == node)),
+        *tx.scalars(sa.select(network.c.id).where(network.c.id.in_(ids), network.c.node == node)),
+    }
 
 
 def _serve(tx: Tx, node: str, revision: int, broken: set[str]) -> None:
