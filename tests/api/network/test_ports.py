@@ -194,6 +194,11 @@ def test_faults_of_a_node_are_shown(
     assert {a["agent_type"] for a in agents} == {"L3 agent", "DHCP agent", "Linux bridge agent"}
     assert all(a["alive"] for a in agents)
     assert agents[0]["configurations"]["faults"] == {router["id"]: "no such bridge: pileus-ex"}
+    foreign = NetworkReport(revision=10**6, errors={router["id"]: "told by one that does not have it"})
+    cloud.db.run_sync(lambda tx: wiring.report(tx, cloud, "node-2", foreign))
+    for host, faults in (("node-1", {router["id"]: "no such bridge: pileus-ex"}), ("node-2", {})):
+        told = admin.get(f"{V}/agents?host={host}").json()["agents"]
+        assert told[0]["configurations"]["faults"] == faults
     node()
     assert alice.get(f"{V}/routers/{router['id']}").json()["router"]["status"] == "ACTIVE"
     assert alice.get(f"{V}/agents").json() == {"agents": []}
