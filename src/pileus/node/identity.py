@@ -136,8 +136,12 @@ class Joining:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(_AT_ONCE, len(folders))):
                     group.create_task(some())
-        except* CannotJoin as failed:
-            raise failed.exceptions[0] from None
+        except BaseExceptionGroup as failed:
+            reasons = failed.subgroup(CannotJoin)
+            if reasons is None:
+                raise
+            # Some releases of Python wrap what `except*` raises into a group again.
+            raise reasons.exceptions[0] from None
 
     async def one(self, folder: Path, name: str) -> Identity:
         """Join as this node, at the first controller that answers. Raises CannotJoin."""
