@@ -232,15 +232,21 @@ class Lab:
     # ------------------------------------------------------------------------------------- faults
 
     def cut(self, node: str, legs: Sequence[str] = tuple(LEGS)) -> None:
-        """Cut a node from its networks: nothing that it sends arrives, and it is not told. Raises LabError."""
-        self.wire.cut(self.node(node).spec, legs)
+        """Cut a node from its networks: nothing that it sends arrives, and it is not told. Raises LabError.
+
+        One that is off is cut when it is switched on."""
+        there = self.node(node)
+        if there.machine.on:
+            self.wire.cut(there.spec, legs)
         with self._lock:
             self._record.cut[node] = sorted({*self._record.cut.get(node, ()), *legs})
             self._save()
 
     def mend(self, node: str, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Undo `cut`. Raises LabError."""
-        self.wire.mend(self.node(node).spec, legs)
+        there = self.node(node)
+        if there.machine.on:
+            self.wire.mend(there.spec, legs)
         with self._lock:
             left = [leg for leg in self._record.cut.pop(node, ()) if leg not in legs]
             if left:
