@@ -9,6 +9,7 @@ import os
 import random
 import statistics
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -304,6 +305,17 @@ def test_a_node_is_cut_off_for_a_while(devstack: tuple[Lab, dict[str, object]]) 
         load.clear(api)
         api.ask("DELETE", "compute", f"/servers/{witness}")
         agrees(lab)
+        _doctor_sees_other_nodes(lab)
+        agrees(lab)
+
+
+def _doctor_sees_other_nodes(lab: Lab) -> None:
+    """The judge can fail: what is on a node that is no controller, and should not be, is found."""
+    stray = lab.node("compute-2").machine.path(f"/var/lib/pileus-agent/instances/{uuid.uuid4()}")
+    stray.mkdir()
+    with pytest.raises(LabError, match=f"{stray.name}: is on compute-2, and there is no such server"):
+        agrees(lab, wait=0.0)
+    stray.rmdir()
 
 
 def test_a_node_is_lost_for_ever() -> None:
