@@ -50,7 +50,7 @@ class Heartbeats:
         from pileus.compute import nodes
         from pileus.network import wiring
 
-        # None of these was heard before that, as they are collected no longer: a node is down 30 s after its last word, not later.
+        # None of these was heard before that: a node is down 30 s after its last word, not later.
         now = self.cloud.world.now() - EVERY
         joined = set(members.seen(tx, names, now))
         # One that was removed must not be made again by its last sign of life.
