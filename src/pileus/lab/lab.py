@@ -21,7 +21,7 @@ from pileus.lab.machine import Machine
 from pileus.lab.node import Node
 from pileus.lab.part import Part
 from pileus.lab.record import Choice
-from pileus.lab.wire import CLIENT, CLIENT_UNDERLAY, LEGS, Wire
+from pileus.lab.wire import CLIENT, CLIENT_UNDERLAY, LEGS, Wire, legs_of
 from pileus.node.hypervisor.qemu.process import ProcessId
 from pileus.settings import Settings
 
@@ -236,19 +236,21 @@ class Lab:
 
         One that is off is cut when it is switched on."""
         there = self.node(node)
+        known = legs_of(there.spec, legs)
         if there.machine.on:
-            self.wire.cut(there.spec, legs)
+            self.wire.cut(there.spec, known)
         with self._lock:
-            self._record.cut[node] = sorted({*self._record.cut.get(node, ()), *legs})
+            self._record.cut[node] = sorted({*self._record.cut.get(node, ()), *known})
             self._save()
 
     def mend(self, node: str, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Undo `cut`. Raises LabError."""
         there = self.node(node)
+        known = legs_of(there.spec, legs)
         if there.machine.on:
-            self.wire.mend(there.spec, legs)
+            self.wire.mend(there.spec, known)
         with self._lock:
-            left = [leg for leg in self._record.cut.pop(node, ()) if leg not in legs]
+            left = [leg for leg in self._record.cut.pop(node, ()) if leg not in known]
             if left:
                 self._record.cut[node] = left
             self._save()

@@ -65,17 +65,11 @@ class Wire:
 
     def cut(self, spec: Spec, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Lose everything that a node sends and is sent. Its own interfaces stay up, as behind a broken switch."""
-        self._machine.devices(*(f"link set {LEGS[leg]}{spec.name} nomaster" for leg in self._legs(spec, legs)))
+        self._machine.devices(*(f"link set {LEGS[leg]}{spec.name} nomaster" for leg in legs_of(spec, legs)))
 
     def mend(self, spec: Spec, legs: Sequence[str] = tuple(LEGS)) -> None:
         """Undo `cut`."""
-        self._machine.devices(*(f"link set {LEGS[leg]}{spec.name} master {leg}" for leg in self._legs(spec, legs)))
-
-    @staticmethod
-    def _legs(spec: Spec, legs: Sequence[str]) -> list[str]:
-        if unknown := set(legs) - set(LEGS):
-            raise LabError(f"there is no network '{unknown.pop()}' to cut; there are {', '.join(LEGS)}")
-        return [leg for leg in legs if leg == "underlay" or spec.outside]
+        self._machine.devices(*(f"link set {LEGS[leg]}{spec.name} master {leg}" for leg in legs_of(spec, legs)))
 
     def _cable(self, machine: Machine, bridge: str, device: str, cut: bool) -> None:
         end = LEGS[bridge] + machine.name
@@ -87,6 +81,13 @@ class Wire:
             f"link set {end} addrgenmode none up" + ("" if cut else f" master {bridge}"),
         )
         machine.devices(f"link set {device} up")
+
+
+def legs_of(spec: Spec, legs: Sequence[str]) -> list[str]:
+    """Those of the named networks that a node is on. Raises LabError for one that no lab has."""
+    if unknown := set(legs) - set(LEGS):
+        raise LabError(f"there is no network '{unknown.pop()}' to cut; there are {', '.join(LEGS)}")
+    return [leg for leg in legs if leg == "underlay" or spec.outside]
 
 
 def _mac(machine: str, device: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +61,11 @@ def reaches(machine: Machine, address: str) -> bool:
 def test_machines_are_hosts_of_their_own(machines: dict[str, Machine]) -> None:
     one, two = machines["one"], machines["two"]
     assert one.run("hostname").stdout.strip() == "one"
-    one.run("sh", "-c", "echo mine >/run/file; echo mine >/etc/file; echo mine >/var/lib/file; ip netns add tenant")
-    for inside in ("/run/file", "/etc/file", "/var/lib/file"):
+    # A name that nobody has used: what an earlier run left on the host would be taken for this machine's.
+    files = [f"{place}/{uuid.uuid4()}" for place in ("/run", "/etc", "/var/lib")]
+    one.run("ip", "netns", "add", "tenant")
+    for inside in files:
+        one.run("sh", "-c", f"echo mine >{inside}")
         assert one.path(inside).read_text() == "mine\n"
         assert not two.path(inside).exists()
         assert not Path(inside).exists()
