@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    from pileus.cluster.invitation import ROLES
+
     # What only controllers need does not stay on a node, even where both were given the same file.
     settings = msgspec.structs.replace(read_settings(options), database="", bus="", admin_password="")
     given = {pair.partition("=")[0] for pair in options.set}
@@ -62,9 +64,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     if "public_gateway" not in given and settings.public_gateway == type(settings)().public_gateway:
         # The gateway's address is on one machine at most; on the others the network only passes by.
         settings = msgspec.structs.replace(settings, public_gateway="")
-    wrong = [role for role in settings.roles if role not in ("compute", "network", "storage")]
+    wrong = [role for role in settings.roles if role not in ROLES]
     if wrong:
-        raise SettingsError(f"there is no role '{wrong[0]}'; an agent is of compute, network, storage")
+        raise SettingsError(f"there is no role '{wrong[0]}'; an agent is of {', '.join(ROLES)}")
     return settings
 
 

@@ -37,13 +37,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o755)
         lock = running.Lock(settings)
+        if options.detach:
+            (settings.state / "pileus.log").touch(mode=0o600)
         controlling.give_to_server_user(settings)
     except (controlling.NoAccount, running.AlreadyRunning, OSError) as error:
         print(f"pileus server: {error}", file=sys.stderr)
         return 1
-    if options.detach:
-        (settings.state / "pileus.log").touch(mode=0o600)
-        controlling.give_to_server_user(settings)
 
     def serve(ready: Callable[[], None]) -> int:
         controlling.become_owner(settings)

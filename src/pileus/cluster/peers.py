@@ -8,10 +8,9 @@ import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from pileus.cluster import bulk, certificates, channel, controllers, frames
+from pileus.cluster import bulk, certificates, channel, controllers, frames, greeting
 from pileus.cluster.channel import Channel
-from pileus.cluster.errors import from_failure
-from pileus.cluster.frames import Broken, Failure, Hello, Reply
+from pileus.cluster.frames import Broken, Hello
 from pileus.cluster.streams import Streams
 from pileus.web.errors import NotFound, Unavailable
 
@@ -106,24 +105,14 @@ async def greet(cloud: Cloud, address: str, hello: Hello) -> Streams:
     """A connection to another controller's cluster port, greeted. Raises OSError, Broken, and the refusal."""
     folder = cloud.cluster_folder
     context = certificates.client_context((folder / "ca.pem").read_text(), folder / "cert.pem", folder / "key.pem")
-    host, _, port = address.rpartition(":")
     try:
-        async with asyncio.timeout(_DIAL):
-            reader, writer = await asyncio.open_connection(
-                host.strip("[]"), int(port), ssl=context, server_hostname=certificates.SERVER_NAME, limit=frames.BUFFER
-            )
+        reader, writer = await greeting.dial(address, context, _DIAL)
     except TimeoutError:
         raise Unavailable(f"{address} does not answer.") from None
-    frames.keep_alive(writer)
     try:
         await frames.write(writer, hello)
         if hello.purpose != "peer-image":  # whose first frame is data already
-            async with asyncio.timeout(_ASK):
-                answer = await frames.read(reader)
-            if isinstance(answer, Failure):
-                raise from_failure(answer)
-            if not isinstance(answer, Reply):
-                raise Broken("an answer was expected")
+            await greeting.reply(reader, _ASK)
     except BaseException:
         writer.close()
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -40,13 +40,7 @@ def hold(tx: Tx, name: str) -> None:
 
     The row is changed and not only locked: the nodes of a Galera cluster know nothing of each other's locks, but of
     two transactions that change one row they let only one commit."""
-    if tx.execute(_TAKE, {"n": name}).rowcount:
-        return
-    try:
-        with tx.savepoint():
-            tx.execute(named_lock.insert().values(name=name, turn=1))
-    except sa.exc.IntegrityError:  # another transaction was first, and has committed
-        tx.execute(_TAKE, {"n": name})
+    _change(tx, _TAKE, named_lock, {"name": name, "turn": 1})
 
 
 def read_revision(tx: Tx, name: str) -> int:
@@ -64,10 +58,16 @@ def bump_revision(tx: Tx, name: str) -> None:
     To the rest of this transaction the counter reads as a number that no other ever sees: what it caches may be
     rolled back, and the next transaction would count to the same value."""
     tx.memo[name] = -(uuid.uuid4().int >> 65)
-    if tx.execute(_BUMP, {"n": name}).rowcount:
+    _change(tx, _BUMP, revision, {"name": name, "value": 1})
+
+
+def _change(tx: Tx, statement: sa.Update, table: sa.Table, first: dict[str, Any]) -> None:
+    """Change the row of this name, which is made as `first` if there is none yet."""
+    name = {"n": first["name"]}
+    if tx.execute(statement, name).rowcount:
         return
     try:
         with tx.savepoint():
-            tx.execute(revision.insert().values(name=name, value=1))
+            tx.execute(table.insert().values(first))
     except sa.exc.IntegrityError:  # another transaction was first, and has committed
-        tx.execute(_BUMP, {"n": name})
+        tx.execute(statement, name)

@@ -78,15 +78,7 @@ async def store_file(cloud: Cloud, image_id: str, path: Path) -> None:
 async def store_stream(cloud: Cloud, image_id: str, chunks: AsyncIterator[bytes]) -> None:
     """Make bytes that come in the content of a queued image, as `store_file` does with a file. Raises the same."""
     moving = await cloud.db.run(lambda tx: begin(tx, cloud, _exists(tx, image_id), "saving"))
-    path: Path | None = None
-    try:
-        receipt, path = await receive(cloud, moving, chunks)
-        await finish(cloud, moving, receipt, path)
-    except BaseException:
-        if path is not None:
-            store.discard(cloud, path)
-        await asyncio.shield(cloud.db.run(lambda tx: put_back(tx, cloud, moving)))
-        raise
+    await _fill(cloud, moving, chunks)
 
 
 def _exists(tx: Tx, image_id: str) -> ImageInfo:
@@ -192,23 +184,27 @@ async def receive(cloud: Cloud, moving: Transfer, chunks: AsyncIterator[bytes]) 
     return await store.take_in(cloud, chunks, path, keeper(cloud, moving)), path
 
 
-# -- handlers
-
-
-async def upload(call: Call) -> None:
-    """PUT /v2/images/{image_id}/file: 204."""
-    cloud = call.cloud
-    moving = await _begin(call, "saving")
+async def _fill(cloud: Cloud, moving: Transfer, chunks: AsyncIterator[bytes]) -> None:
+    """Make bytes that come in the image's content; after a failure the image is what it was before."""
     path: Path | None = None
     try:
-        assert call.chunks is not None  # the route is raw
-        receipt, path = await receive(cloud, moving, call.chunks)
+        receipt, path = await receive(cloud, moving, chunks)
         await finish(cloud, moving, receipt, path)
     except BaseException:
         if path is not None:
             store.discard(cloud, path)
         await asyncio.shield(cloud.db.run(lambda tx: put_back(tx, cloud, moving)))
         raise
+
+
+# -- handlers
+
+
+async def upload(call: Call) -> None:
+    """PUT /v2/images/{image_id}/file: 204."""
+    assert call.chunks is not None  # the route is raw
+    moving = await _begin(call, "saving")
+    await _fill(call.cloud, moving, call.chunks)
 
 
 async def stage(call: Call) -> None:

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pileus.cluster import certificates, channel, frames, invitation
-from pileus.cluster.errors import from_failure
-from pileus.cluster.frames import Broken, Failure, Hello, Reply
+from pileus.cluster import certificates, channel, frames, greeting, invitation
+from pileus.cluster.frames import Hello
 from pileus.cluster.streams import Streams
 from pileus.web.errors import Problem, Unavailable
 
@@ -99,17 +98,7 @@ def addresses(text: str) -> list[str]:
 
 async def dial(identity: Identity, server: str) -> Streams:
     """A connection to a controller as this node. Raises OSError (TimeoutError is one)."""
-    return await _dial(server, identity.context)
-
-
-async def _dial(server: str, context: ssl.SSLContext) -> Streams:
-    host, _, port = server.rpartition(":")
-    async with asyncio.timeout(_DIAL):
-        reader, writer = await asyncio.open_connection(
-            host.strip("[]"), int(port), ssl=context, server_hostname=certificates.SERVER_NAME, limit=frames.BUFFER
-        )
-    frames.keep_alive(writer)
-    return reader, writer
+    return await greeting.dial(server, identity.context, _DIAL)
 
 
 class Joining:
@@ -169,7 +158,7 @@ class Joining:
             request = certificates.request_for(key, name)
         except ValueError as error:
             raise CannotJoin(f"'{name}' cannot be a node's name: {error}. Set node_name.") from None
-        streams = await _dial(server, context)
+        streams = await greeting.dial(server, context, _DIAL)
         wish = {
             "token_id": self._token.id, "secret": self._token.secret, "name": name, "request": request,
             "roles": list(self._roles), "version": self._version,
@@ -190,7 +179,7 @@ class Joining:
         stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         stranger.check_hostname = False
         stranger.verify_mode = ssl.CERT_NONE
-        said = (await _ask(await _dial(server, stranger), Hello("ca"))).decode("ascii")
+        said = (await _ask(await greeting.dial(server, stranger, _DIAL), Hello("ca"))).decode("ascii")
         ca = certificates.only(said)
         if certificates.fingerprint(ca) != self._token.fingerprint:
             raise CannotJoin(
@@ -204,15 +193,9 @@ async def _ask(streams: Streams, hello: Hello) -> bytes:
     reader, writer = streams
     try:
         await frames.write(writer, hello)
-        async with asyncio.timeout(_JOIN):
-            frame = await frames.read(reader, frames.LARGEST_HELLO)
+        return await greeting.reply(reader, _JOIN, frames.LARGEST_HELLO)
     finally:
         writer.close()
-    if isinstance(frame, Failure):
-        raise from_failure(frame)
-    if not isinstance(frame, Reply):
-        raise Broken("an answer was expected")
-    return frame.body
 
 
 def _write(folder: Path, name: str, roles: tuple[str, ...], servers: list[str], joined_by: list[str]) -> None:

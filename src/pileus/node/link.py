@@ -13,10 +13,9 @@ from typing import Any
 
 import msgspec
 
-from pileus.cluster import bulk, channel, frames
+from pileus.cluster import bulk, channel, frames, greeting
 from pileus.cluster.channel import Channel
-from pileus.cluster.errors import from_failure
-from pileus.cluster.frames import TIME, Broken, Data, Failure, Hello, Reply
+from pileus.cluster.frames import TIME, Broken, Data, Hello
 from pileus.cluster.streams import Streams, splice
 from pileus.node.agent import Agent
 from pileus.node.contract import (
@@ -142,9 +141,9 @@ class RemoteLink:
         reader, writer = await dial(self.identity, server)
         try:
             local = writer.get_extra_info("sockname")[0]
-            greeting = {"address": self.address or local, "version": self._version, "instance": self._instance}
-            await frames.write(writer, Hello("node", greeting))
-            said = channel.unpack(await _reply(reader, _GREETING))
+            known = {"address": self.address or local, "version": self._version, "instance": self._instance}
+            await frames.write(writer, Hello("node", known))
+            said = channel.unpack(await greeting.reply(reader, _GREETING))
             self.identity.remember(said["controllers"])
         except BaseException:
             writer.transport.abort()
@@ -193,7 +192,7 @@ class RemoteLink:
         try:
             reader, writer = await self._open("stream", id=number)
             try:
-                await _reply(reader, _GREETING)
+                await greeting.reply(reader, _GREETING)
                 await splice(near, (reader, writer))
             finally:
                 writer.close()
@@ -323,7 +322,7 @@ class RemoteLink:
         """Whether the image has the data now; else an earlier try has not been undone yet."""
         reader, writer = await self._open("store", image_id=image_id)
         try:
-            answer = await _reply(reader, _ANSWER)
+            answer = await greeting.reply(reader, _ANSWER)
             if answer != b"send":
                 return answer == b"had"
             with await asyncio.to_thread(file.open, "rb") as handle:
@@ -331,7 +330,7 @@ class RemoteLink:
                     async with asyncio.timeout(bulk.IDLE):
                         await frames.write(writer, Data(piece))
             await frames.write(writer, Data())
-            await _reply(reader, None)
+            await greeting.reply(reader, None)
             return True
         finally:
             writer.close()
@@ -346,14 +345,3 @@ class RemoteLink:
 
 def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-async def _reply(reader: asyncio.StreamReader, seconds: float | None) -> bytes:
-    """The answer to a greeting. Raises what it says, Broken, TimeoutError."""
-    async with asyncio.timeout(seconds):
-        frame = await frames.read(reader)
-    if isinstance(frame, Failure):
-        raise from_failure(frame)
-    if not isinstance(frame, Reply):
-        raise Broken("an answer was expected")
-    return frame.body

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from pileus.auth.context import Context
 from pileus.cloud import Cloud
 from pileus.cluster import watch
@@ -54,6 +56,17 @@ def working_nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[Loc
         for run in runs:
             run.cancel()
         loop.run_until_complete(asyncio.gather(*runs, return_exceptions=True))
+
+
+@contextlib.contextmanager
+def several_nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop, count: int) -> Iterator[LocalNodes]:
+    """So many fake nodes at work, and the controllers' own jobs, until the end."""
+    cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=count, node_name="node")
+    with working_nodes(cloud, loop) as nodes:
+        jobs = loop.create_task(cloud.run_jobs("test"))
+        yield nodes
+        jobs.cancel()
+        loop.run_until_complete(asyncio.gather(jobs, return_exceptions=True))
 
 
 def eventually(client: Client, test: Callable[[], Any]) -> Any:

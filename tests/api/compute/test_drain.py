@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from pileus.cloud import Cloud
@@ -14,7 +13,7 @@ from pileus.cluster.tables import node as cluster_node
 from pileus.compute import drain
 from pileus.controller import LocalNodes
 from pileus.web.errors import NotFound
-from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
+from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
 from tests.api.compute.test_live import log_of, set_facts
 from tests.api.compute.test_moves import host_of, move_of, power, remove, used
 from tests.api.conftest import Client
@@ -25,9 +24,7 @@ NODE, OTHER = "node-1", "node-2"
 
 @pytest.fixture(scope="module", autouse=True)
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
-    cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=2, node_name="node")
-    with working_nodes(cloud, loop) as nodes:
-        jobs = loop.create_task(cloud.run_jobs("test"))
+    with several_nodes(cloud, loop, 2) as nodes:
         rows = [
             {"name": name, "roles": ["compute", "network"], "key_digest": name, "token_id": "t", "address": "",
              "controller": "", "session": "", "seen": 0.0, "joined": 0.0, "draining": False, "version": ""}
@@ -35,8 +32,6 @@ def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]
         ]
         cloud.db.run_sync(lambda tx: tx.execute(cluster_node.insert(), rows))
         yield nodes
-        jobs.cancel()
-        loop.run_until_complete(asyncio.gather(jobs, return_exceptions=True))
 
 
 @pytest.fixture(scope="module")

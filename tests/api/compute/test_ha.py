@@ -17,7 +17,7 @@ from pileus.compute import ha
 from pileus.compute.reconcile import reconcile
 from pileus.compute.tables import node, outage, server
 from pileus.controller import LocalNodes
-from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
+from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
 from tests.api.compute.test_live import gone, late, log_of
 from tests.api.compute.test_moves import held, host_of, move_of, power, remove, used
 from tests.api.conftest import Client
@@ -27,12 +27,8 @@ V = "/compute/v2.1"
 
 @pytest.fixture(scope="module", autouse=True)
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
-    cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=3, node_name="node")
-    with working_nodes(cloud, loop) as nodes:
-        jobs = loop.create_task(cloud.run_jobs("test"))
+    with several_nodes(cloud, loop, 3) as nodes:
         yield nodes
-        jobs.cancel()
-        loop.run_until_complete(asyncio.gather(jobs, return_exceptions=True))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -21,7 +20,7 @@ from pileus.node.contract import TaskResult
 from pileus.web.errors import Unavailable
 from pileus.work import tasks
 from pileus.work.tables import task
-from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
+from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
 from tests.api.compute.people import join
 from tests.api.compute.test_moves import held, host_of, move_of, other, power, remove, used
 from tests.api.conftest import Client
@@ -32,12 +31,8 @@ AUTO: dict[str, Any] = {"host": None, "block_migration": "auto"}
 
 @pytest.fixture(scope="module", autouse=True)
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
-    cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=2, node_name="node")
-    with working_nodes(cloud, loop) as nodes:
-        jobs = loop.create_task(cloud.run_jobs("test"))
+    with several_nodes(cloud, loop, 2) as nodes:
         yield nodes
-        jobs.cancel()
-        loop.run_until_complete(asyncio.gather(jobs, return_exceptions=True))
 
 
 @pytest.fixture(scope="module")
