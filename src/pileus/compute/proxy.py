@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pileus.web.body import Chunks
 from pileus.web.call import Call, Reply, SendFile, Stream
 from pileus.web.errors import NotFound, OverQuota
 from pileus.web.routes import AUTHENTICATED, PUBLIC, Route, find, pick, segments
@@ -34,7 +35,7 @@ async def ask(
     if media:
         inner.headers = {**inner.headers, "content-type": media}
     if route.raw:
-        inner.chunks = _once(data)
+        inner.chunks, inner.source = _once(data), Chunks(_once(data))
     elif route.body is not None:
         inner.body = decode_body(route.body, data, inner.version)
     if route.policy not in (PUBLIC, AUTHENTICATED):

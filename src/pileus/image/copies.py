@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from pileus.image import store
 from pileus.image.tables import image, image_copy
+from pileus.web.body import Chunks
 from pileus.web.errors import NotFound, Problem, Unavailable
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def _fetch(cloud: Cloud, image_id: str) -> Path:
     for name in wanted.holders:
         path = store.folder(cloud, "incoming") / f"{image_id}.fetch-{cloud.world.hex_id()}"
         try:
-            receipt = await store.take_in(cloud, from_peer(cloud, name, image_id, "image"), path)
+            receipt = await store.take_in(cloud, Chunks(from_peer(cloud, name, image_id, "image")), path)
         except Problem as problem:
             _LOG.warning("image %s is not had from controller %s: %s", image_id, name, problem)
             continue

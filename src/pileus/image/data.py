@@ -20,6 +20,7 @@ from pileus.image.editing import allowed
 from pileus.image.images import ImageInfo
 from pileus.image.store import Receipt
 from pileus.image.tables import image
+from pileus.web.body import Chunks, Source
 from pileus.web.call import Call, Reply, SendFile
 from pileus.web.errors import (
     BadRequest,
@@ -67,7 +68,7 @@ async def store_file(cloud: Cloud, image_id: str, path: Path) -> None:
     the image says or must not be opened; the image is queued again then, and the file is still there."""
     moving = await cloud.db.run(lambda tx: begin(tx, cloud, _exists(tx, image_id), "saving"))
     try:
-        receipt = await store.take_in(cloud, store.read_file(cloud, path), None, keeper(cloud, moving))
+        receipt = await store.take_in(cloud, Chunks(store.read_file(cloud, path)), None, keeper(cloud, moving))
         await asyncio.get_running_loop().run_in_executor(store.pool(cloud), store.sync, path)
         await finish(cloud, moving, receipt, path)
     except BaseException:
@@ -78,7 +79,7 @@ async def store_file(cloud: Cloud, image_id: str, path: Path) -> None:
 async def store_stream(cloud: Cloud, image_id: str, chunks: AsyncIterator[bytes]) -> None:
     """Make bytes that come in the content of a queued image, as `store_file` does with a file. Raises the same."""
     moving = await cloud.db.run(lambda tx: begin(tx, cloud, _exists(tx, image_id), "saving"))
-    await _fill(cloud, moving, chunks)
+    await _fill(cloud, moving, Chunks(chunks))
 
 
 def _exists(tx: Tx, image_id: str) -> ImageInfo:
@@ -178,17 +179,17 @@ def put_back(tx: Tx, cloud: Cloud, moving: Transfer) -> None:
     )
 
 
-async def receive(cloud: Cloud, moving: Transfer, chunks: AsyncIterator[bytes]) -> tuple[Receipt, Path]:
+async def receive(cloud: Cloud, moving: Transfer, source: Source) -> tuple[Receipt, Path]:
     """Take bytes into a new file beside the store; it is for the caller to move or to delete."""
     path = store.folder(cloud, "incoming") / f"{moving.image_id}.{moving.token}"
-    return await store.take_in(cloud, chunks, path, keeper(cloud, moving)), path
+    return await store.take_in(cloud, source, path, keeper(cloud, moving)), path
 
 
-async def _fill(cloud: Cloud, moving: Transfer, chunks: AsyncIterator[bytes]) -> None:
+async def _fill(cloud: Cloud, moving: Transfer, source: Source) -> None:
     """Make bytes that come in the image's content; after a failure the image is what it was before."""
     path: Path | None = None
     try:
-        receipt, path = await receive(cloud, moving, chunks)
+        receipt, path = await receive(cloud, moving, source)
         await finish(cloud, moving, receipt, path)
     except BaseException:
         if path is not None:
@@ -202,9 +203,9 @@ async def _fill(cloud: Cloud, moving: Transfer, chunks: AsyncIterator[bytes]) ->
 
 async def upload(call: Call) -> None:
     """PUT /v2/images/{image_id}/file: 204."""
-    assert call.chunks is not None  # the route is raw
+    assert call.source is not None  # the route is raw
     moving = await _begin(call, "saving")
-    await _fill(call.cloud, moving, call.chunks)
+    await _fill(call.cloud, moving, call.source)
 
 
 async def stage(call: Call) -> None:
@@ -213,8 +214,8 @@ async def stage(call: Call) -> None:
     moving = await _begin(call, "uploading")
     path: Path | None = None
     try:
-        assert call.chunks is not None  # the route is raw
-        _, path = await receive(cloud, moving, call.chunks)
+        assert call.source is not None  # the route is raw
+        _, path = await receive(cloud, moving, call.source)
         await store.put(cloud, path, store.staged_path(cloud, moving.image_id))
         ended = image.update().where(_ours(moving)).values(transfer="", transfer_lease=0.0)
 

@@ -13,6 +13,7 @@ from pileus.image import copies, data, fetching, images, store
 from pileus.image.editing import METHODS, allowed
 from pileus.image.tables import image, image_task
 from pileus.image.views import TASK
+from pileus.web.body import Chunks
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, Conflict, NotFound, Unavailable
 from pileus.work import tasks
@@ -111,13 +112,13 @@ async def run(cloud: Cloud, task: Task) -> None:
     staged = store.staged_path(cloud, arguments.image_id)
     try:
         if arguments.method == "web-download":
-            receipt, path = await data.receive(cloud, moving, fetching.fetch(cloud, arguments.uri))
+            receipt, path = await data.receive(cloud, moving, Chunks(fetching.fetch(cloud, arguments.uri)))
         elif (holder := await _holder(cloud, task, arguments.image_id)) != cloud.controller:
             far = copies.from_peer(cloud, holder, arguments.image_id, "staged")
-            receipt, path = await data.receive(cloud, moving, far)
+            receipt, path = await data.receive(cloud, moving, Chunks(far))
         else:
             path = staged
-            receipt = await store.take_in(cloud, store.read_file(cloud, path), None, data.keeper(cloud, moving))
+            receipt = await store.take_in(cloud, Chunks(store.read_file(cloud, path)), None, data.keeper(cloud, moving))
         await data.finish(cloud, moving, receipt, path)
     except BaseException:
         if path is not None and path != staged:

@@ -1,9 +1,9 @@
 """The image store: files under `state_dir`/images, hashed and inspected while they come in.
 
-Bytes are gathered into blocks of `BLOCK`; each block is hashed by two threads (hashlib lets go of the interpreter) and
-written by a third while the event loop gathers the next; none waits for the others, but for who is `_BUFFERS` blocks
-behind. So an upload takes the time of the slowest of them and four blocks of memory. A file is written beside the
-store, made durable, and then renamed into it.
+Bytes are read into buffers of `_BUFFER`; each is hashed by two threads (hashlib lets go of the interpreter) and written
+by a third while the event loop fills the next; none waits for the others, but for who is `_BUFFERS` of them behind. So
+an upload takes the time of the slowest of them and four buffers of memory. A file is written beside the store, made
+durable, and then renamed into it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import mmap
 import os
 import shutil
@@ -26,13 +27,16 @@ import msgspec
 
 from pileus.image.inspect import Inspection, Inspector
 from pileus.image.lanes import Lanes
+from pileus.web.body import Source
 from pileus.web.errors import TooLarge
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
 
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # is read at once from a file or a server
+_BUFFER = 2 << 20  # to hand a smaller one to the threads costs a tenth of its hashes
 _BUFFERS = 4
+_SLOW = 5.0  # seconds for one buffer
 _HOLE = 64 << 10
 _ZEROS = bytes(_HOLE)
 _SYNC_EVERY = 64 << 20
@@ -147,9 +151,9 @@ def _create(path: Path) -> tuple[int, bool]:
 
 
 async def take_in(
-    cloud: Cloud, chunks: AsyncIterator[bytes], path: Path | None, alive: Callable[[], Awaitable[None]] | None = None
+    cloud: Cloud, source: Source, path: Path | None, alive: Callable[[], Awaitable[None]] | None = None
 ) -> Receipt:
-    """Hash and inspect `chunks`, and write them to the new file `path` (None: only hash and inspect).
+    """Hash and inspect what `source` gives, and write them to the new file `path` (None: only hash and inspect).
 
     `alive` is awaited about every 20 s. Raises TooLarge past the setting `image_max_size`; the file is gone then,
     as after any other failure."""
@@ -160,7 +164,7 @@ async def take_in(
     told = time.monotonic()
     taken = 0
     try:
-        async for block in blocks(chunks):
+        async for block in blocks(source):
             taken += len(block)
             if taken > most:
                 raise TooLarge(f"The image is larger than {most} bytes, the most that is taken here.")
@@ -182,24 +186,21 @@ async def take_in(
     return Receipt(sink.size, sink.md5.hexdigest(), sink.sha512.hexdigest(), sink.inspector.finish())
 
 
-async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
-    """The same bytes in pieces of `BLOCK`, the last one shorter.
+async def blocks(source: Source, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[memoryview]:
+    """What a source gives in pieces of up to `_BUFFER`: smaller ones at first and from a slow source, so that what
+    waits for each piece (a lease) does not wait long.
 
     A piece is good until `_BUFFERS` more are asked for: buffers take turns, as fresh memory for each piece
     costs a fifth of the hashing. They begin at a page, for O_DIRECT."""
-    views = [memoryview(mmap.mmap(-1, BLOCK)) for _ in range(_BUFFERS)]
-    turn = at = 0
-    async for chunk in chunks:
-        rest = memoryview(chunk)
-        while len(rest) > 0:
-            size = min(len(rest), BLOCK - at)
-            views[turn][at : at + size] = rest[:size]
-            rest, at = rest[size:], at + size
-            if at == BLOCK:
-                yield views[turn]
-                turn, at = (turn + 1) % _BUFFERS, 0
-    if at:
-        yield views[turn][:at]
+    size = _HOLE
+    for buffer in itertools.cycle([memoryview(mmap.mmap(-1, _BUFFER)) for _ in range(_BUFFERS)]):
+        began = clock()
+        got = await source.read_into(buffer[:size])
+        if got:
+            yield buffer[:got]
+        if got < size:
+            return
+        size = min(size * 2, _BUFFER) if clock() - began < _SLOW else max(size // 2, _HOLE)
 
 
 async def read_file(cloud: Cloud, path: Path) -> AsyncIterator[bytes]:

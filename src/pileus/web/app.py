@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from pileus.auth.context import NOBODY
 from pileus.db.engine import OutcomeUnknown, Retry, Unreachable
 from pileus.web import log, outage
+from pileus.web.body import STRAIGHT, Body
 from pileus.web.call import Call, Reply, SendFile, Stream
 from pileus.web.errors import (
     BadRequest,
@@ -108,7 +109,9 @@ class App:
         if route.query is not None:
             call.query = decode_query(route.query, call.query_pairs)
         if route.raw:
-            call.chunks = _chunks(receive, self._limit(route))
+            straight, limit = scope.get("extensions", {}).get(STRAIGHT), self._limit(route)
+            call.chunks = _chunks(receive, limit)
+            call.source = Body(receive, straight, call.headers.get("content-length", ""), limit)
         elif route.body is not None:
             call.body = decode_body(route.body, await self._body(call, route, receive), call.version)
         elif call.method in ("POST", "PUT", "PATCH"):

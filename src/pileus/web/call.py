@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pileus.auth.context import NOBODY, Context
+from pileus.web.body import Source
 from pileus.web.versions import Version
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Call:
 
     __slots__ = (
         "_tx", "base", "body", "chunks", "client", "cloud", "context", "headers", "method", "now", "params", "path",
-        "query", "query_pairs", "request_id", "route", "service", "version",
+        "query", "query_pairs", "request_id", "route", "service", "source", "version",
     )
 
     def __init__(self, cloud: Cloud, service: Service, method: str, path: str, request_id: str) -> None:
@@ -96,7 +97,8 @@ class Call:
         self.context: Context = NOBODY
         self.base = ""  # scheme and host as the caller wrote them
         self.client = ""  # the caller's address
-        self.chunks: AsyncIterator[bytes] | None = None  # the body, for raw routes
+        self.chunks: AsyncIterator[bytes] | None = None  # the body as it comes, for raw routes
+        self.source: Source | None = None  # or the same body, for who has buffers of their own
         self._tx: Tx | None = None
 
     @property
