@@ -219,7 +219,7 @@ class Mariadb(_Process):
             f"--socket={self.folder / self.socket}", f"--pid-file={self.folder / 'pid'}",
             "--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite", "--sync-binlog=0",
             "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M", "--max-connections=60",
-            "--innodb-log-file-size=32M", "--innodb-fast-shutdown=2",
+            "--innodb-log-file-size=32M", "--innodb-fast-shutdown=2", "--debug-no-sync",
         ]
 
     def url(self, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import tempfile
@@ -28,13 +29,14 @@ _PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
 class Node(Mariadb):
     """One node, with an address of its own on loopback. The second one alone is a majority."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, subnet: str) -> None:
         self.node = number
+        self.subnet = subnet
         super().__init__(folder)
 
     def command(self) -> list[str]:
         """As one server, and what joins them."""
-        address = f"127.0.0.{40 + self.node}"
+        address = f"{self.subnet}.{self.node}"
         options = {
             "gmcast.listen_addr": f"tcp://{address}:24567", "ist.recv_addr": f"{address}:24568", "gcache.size": "16M",
             "pc.weight": str(self.node), "evs.keepalive_period": "PT0.3S", "evs.suspect_timeout": "PT1S",
@@ -45,7 +47,7 @@ class Node(Mariadb):
             "--wsrep-cluster-name=test", f"--wsrep-node-address={address}", "--innodb-autoinc-lock-mode=2",
             f"--wsrep-node-name=n{self.node}", "--wsrep-sst-method=rsync",
             f"--wsrep-sst-receive-address={address}:24444",
-            "--wsrep-cluster-address=gcomm://" + ("" if self.node == 1 else "127.0.0.41:24567"),
+            "--wsrep-cluster-address=gcomm://" + ("" if self.node == 1 else f"{self.subnet}.1:24567"),
             "--wsrep-provider-options=" + ";".join(f"{name}={value}" for name, value in options.items()),
         ]
 
@@ -72,9 +74,11 @@ def nodes() -> Iterator[list[Node]]:
         pytest.fail("Galera or rsync is missing: install them with `scripts/install-system test`")
     folders = [Path(tempfile.mkdtemp(prefix="pileus-galera-")) for _ in range(2)]
     running: list[Node] = []
+    # The ports are fixed, so the addresses are left to chance: others may run the same test on this machine.
+    subnet = f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}"
     try:
         for number, folder in enumerate(folders, 1):
-            running.append(Node(folder, number))
+            running.append(Node(folder, number, subnet))
         running[0].do(
             "CREATE DATABASE cloud CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
             "CREATE USER cloud@localhost IDENTIFIED BY 'secret'", "GRANT ALL ON cloud.* TO cloud@localhost",

@@ -46,12 +46,11 @@ _ROUTER_PORTS = sa.select(port).where(
     port.c.host == sa.bindparam("n"), port.c.device_owner.in_(_ROUTER_OWNERS)
 ).order_by(port.c.id)
 _user = port.alias("guest")
-# Networks whose DHCP is served here and that a guest, anywhere, is on.
+# Networks whose DHCP is served here and that somebody has a port on, whether its guest is there already or not: a
+# network alone, of which nobody could ask, costs a node no namespace and no process.
 _SERVED = sa.select(network.c.id).where(
     network.c.node == sa.bindparam("n"),
-    sa.exists().where(
-        _user.c.network_id == network.c.id, _user.c.host != "", _user.c.device_owner.not_like(_SERVICE)
-    ),
+    sa.exists().where(_user.c.network_id == network.c.id, _user.c.device_owner.not_like(_SERVICE)),
 )
 # Others that may serve what this node serves now, if it is silent for long.
 _OTHERS = sa.select(agent.c.id).where(agent.c.kind.in_(("dhcp", "l3")), agent.c.node != sa.bindparam("n")).limit(1)

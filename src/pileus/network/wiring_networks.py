@@ -96,8 +96,9 @@ class Underlay:
 
 
 def carriers(here: Sequence[Row[Any]]) -> Iterator[str]:
-    """The nodes that carry a network with these ports: of its guests and routers, and of DHCP once there is a guest."""
-    guests = any(row.host and not row.device_owner.startswith("network:") for row in here)
+    """The nodes that carry a network with these ports: of its guests and routers, and of DHCP once somebody has
+    a port."""
+    guests = any(not row.device_owner.startswith("network:") for row in here)
     for row in here:
         service = row.device_owner.startswith("network:")
         if not service or row.device_owner in ROUTER_OWNERS or (guests and row.device_owner == _DHCP):

@@ -56,6 +56,26 @@ def test_an_idle_network_is_nobodys(cloud: Cloud) -> None:
     assert _state(cloud).networks == ()
 
 
+def test_dhcp_is_served_once_somebody_has_a_port(cloud: Cloud) -> None:
+    place = cloud.bus.subscribe("net:n1")
+    identity = cloud.db.run_sync(lambda tx: _network(tx, cloud, "10.0.0.0/24"))
+    place._event.clear()
+    port = cloud.db.run_sync(lambda tx: _guest(tx, cloud, identity, host="", server=""))
+    assert place._event.is_set(), "its node is not told"
+    [carried] = _state(cloud).networks
+    assert carried.dhcp_port is not None
+    assert {host.port_id for host in carried.hosts} == {port.id}
+    assert carried.vteps == ()
+    server = carried.dhcp_port.port_id
+    assert cloud.db.run_sync(lambda tx: ports.get(tx, server)).status == "DOWN"
+    done = NetworkReport(revision=_state(cloud).revision)
+    cloud.db.run_sync(lambda tx: wiring.report(tx, cloud, "n1", done))
+    assert cloud.db.run_sync(lambda tx: ports.get(tx, server)).status == "ACTIVE"
+    assert cloud.db.run_sync(lambda tx: ports.get(tx, port.id)).status == "DOWN", "nobody is at it"
+    cloud.db.run_sync(lambda tx: ports.delete(tx, cloud, port.id))
+    assert _state(cloud).networks == ()
+
+
 def test_a_guests_network_comes_with_all_its_hosts_and_dhcp(cloud: Cloud) -> None:
     def work(tx: Tx) -> tuple[PortInfo, PortInfo]:
         identity = _network(tx, cloud, "10.0.0.0/24", "fd00::/64")
