@@ -1,8 +1,8 @@
 """Lint beside the tests, and the tests in phases; the last line is one closing line for all of them, like pytest's.
 
-What runs in process and on databases comes first, on two workers with database servers of their own. Labs and RabbitMQ
-are on two workers too: much of their time is waiting. Guests and namespaces have the machine to themselves, one after
-another: they have deadlines. What pytest says of a phase is seen as it says it.
+What runs in process and on databases comes first, on two workers with database servers of their own. Guests, labs and
+namespaces then have the machine to themselves, one after another: they have deadlines. What pytest says of a phase is
+seen as it says it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ _ENOUGH = 4 << 30
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTEST = [sys.executable, "-m", "pytest", "-q", "-ra", "--durations=10", "--database=all"]
 _SPLIT = ["-n", "2", "--dist", "loadfile"]
-_WAITING = ["tests/system/lab", "tests/system/test_amqp.py"]
 _COUNT = re.compile(r"(\d+) (failed|passed|skipped|deselected|xfailed|xpassed|warnings?|errors?)\b")
 _CLOSING = re.compile(rf"^=*\s*{_COUNT.pattern}(, {_COUNT.pattern})* in [\d.]+s\b")
 _ORDER = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
@@ -114,8 +113,7 @@ def _phases(folder: Path | None) -> Iterator[tuple[list[str], dict[str, str] | N
     # Sockets are made in tests' folders, and the path of one is 107 characters at most.
     short = [f"--basetemp={folder}/b"] if folder else []
     yield [*_PYTEST, *_SPLIT, *short, "tests", "--ignore=tests/system"], environment
-    yield [*_PYTEST, *_SPLIT, *_WAITING], None
-    yield [*_PYTEST, "tests/system", *(f"--ignore={path}" for path in _WAITING)], None
+    yield [*_PYTEST, "tests/system"], None
 
 
 if __name__ == "__main__":
