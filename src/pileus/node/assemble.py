@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pileus.cluster.invitation import ROLES
 from pileus.node.agent import Agent
 from pileus.node.contract import ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
 from pileus.node.hypervisor.protocol import Hypervisor
@@ -104,7 +105,7 @@ def node_names(settings: Settings) -> list[str]:
 
 def make_agents(
     settings: Settings, link: Callable[[str], NodeLink], local_image: Callable[[ImageRef], Path | None],
-    roles: Collection[str] = ("compute",),
+    roles: Collection[str] = ROLES,
 ) -> dict[str, Agent]:
     """This process's nodes by name. `local_image` finds an image's file on this machine, if it is here."""
     names = node_names(settings)
@@ -116,12 +117,15 @@ def make_agents(
 def _fake(settings: Settings, link: NodeLink, roles: Collection[str]) -> Agent:
     from pileus.node.hypervisor.fake import Fake, FakeSettings
     from pileus.node.net.fake import FakeNetworkDriver
+    from pileus.node.storage.fake.driver import FakeSettings as StorageSettings
+    from pileus.node.storage.fake.driver import FakeStorage
 
     state = settings.state / "nodes" / link.node
     hypervisor: Hypervisor = _no_guests(link.node)
     if "compute" in roles:
         hypervisor = Fake(FakeSettings(state_dir=state, hostname=link.node))
-    return Agent(link, hypervisor, FakeNetworkDriver(), state / "scratch")
+    storage = FakeStorage(StorageSettings(state_dir=state, hostname=link.node)) if "storage" in roles else None
+    return Agent(link, hypervisor, FakeNetworkDriver(), state / "scratch", storage)
 
 
 def _no_guests(name: str) -> Hypervisor:

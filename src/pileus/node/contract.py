@@ -52,7 +52,7 @@ class NicSpec(Message, frozen=True, kw_only=True):
 
 
 class VolumeSpec(Message, frozen=True, kw_only=True):
-    """A disk that is not the node's own. `connection` is what QEMU's -blockdev takes, without node-name and tls-creds."""
+    """A disk that is not the node's own. `connection` is what QEMU's -blockdev takes, but node-name and tls-creds."""
 
     attachment_id: str
     volume_id: str
@@ -364,9 +364,9 @@ class Task(Message, frozen=True, kw_only=True):
 class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
-    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, extend_volume, swap_volume, export_disks, end_export,
-    fetch_disks, layout, take_in, send, taken; a build with `source` fetches the disks first. A live move is layout, take_in, send, taken,
-    and destroy where it was. A password is never in a task: see `Agent.answer`."""
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, extend_volume, swap_volume, export_disks,
+    end_export, fetch_disks, layout, take_in, send, taken; a build with `source` fetches the disks first. A live move is
+    layout, take_in, send, taken, and destroy where it was. A password is never in a task: see `Agent.answer`."""
 
     server_id: str
     spec: ServerSpec | None = None
@@ -420,6 +420,7 @@ class VolumeTask(Message, frozen=True, kw_only=True):
     secret: str = ""  # export: the key to give it out with; another than before ends the connections made with that
     read_only: bool = False  # export
     source: VolumeExport | None = None  # fetch: copy from another node, which gives it out
+    metadata: dict[str, str] = {}  # of the volume; the fake storage takes its faults from here
 
 
 class VolumeDone(Message, frozen=True, kw_only=True):

@@ -306,6 +306,14 @@ class Qemu(Moves):
             guest.record.scsi.pop(disks.volume_device(volume_id), None)
             await guest.change(volumes=tuple(v for v in guest.spec.volumes if v.volume_id != volume_id))
 
+    async def extend_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None:
+        raise NodeFault("volumes cannot be extended while a guest has them")
+
+    async def swap_volume(
+        self, spec: ServerSpec, volume_id: str, volume: VolumeSpec, progress: Progress | None = None
+    ) -> None:
+        raise NodeFault("volumes cannot be swapped while a guest has them")
+
     # ---------------------------------------------------------------------------------------- consoles
 
     async def console_log(self, server_id: str, lines: int | None) -> bytes:
