@@ -23,6 +23,7 @@ from msgspec import UNSET
 from pileus.compute import (
     availability_zones,
     compatible,
+    devices,
     instance_actions,
     migrations,
     nodes,
@@ -76,7 +77,7 @@ def migrate(call: Call, row: Any, value: LiveMigrate) -> None:
         call.enforce("os_compute_api:os-migrate-server:migrate_live:host", project_id=row.project_id)
         zones.known_host(call, value.host)
     try:
-        _check_disks(row, value)
+        _check_disks(call.tx, row, value)
         begin(call, row, value.host, forced=force or (value.host is not None and version < (2, 30)))
     except Refused as reason:
         if version < _SYNCHRONOUS_BELOW:
@@ -85,9 +86,16 @@ def migrate(call: Call, row: Any, value: LiveMigrate) -> None:
         _failed_at_once(call, row, value.host, str(reason))
 
 
-def _check_disks(row: Any, value: LiveMigrate) -> None:
-    """Guests have disks of their node's own, which only block migration carries."""
-    if row.image is not None and value.block_migration != "auto" and not as_bool(value.block_migration):
+def has_local_disks(tx: Tx, row: Any) -> bool:
+    """Whether a server has disks beside its volumes."""
+    image = spec.facts_of(row)
+    local = devices.local_sizes(spec.flavor_of(row), devices.of_server(tx, row.id))
+    return image is None or not image.volume or any(local)
+
+
+def _check_disks(tx: Tx, row: Any, value: LiveMigrate) -> None:
+    """Only block migration carries disks of the node's own."""
+    if has_local_disks(tx, row) and value.block_migration != "auto" and not as_bool(value.block_migration):
         raise Refused(
             f"{row.host} is not on shared storage: Shared storage live-migration requires either shared storage or "
             "boot-from-volume with no local disks. Migrate with block_migration true."

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from pileus.compute import create, names, orders, servers, spec, states
+from pileus.compute import boot_images, create, names, orders, servers, spec, states
 from pileus.compute.schemas import Rebuild
 from pileus.compute.versions import in_path
 from pileus.compute.views import links
@@ -23,7 +23,7 @@ def rebuild(call: Call, row: Any, value: Rebuild) -> Reply:
     if value.personality is not UNSET and value.personality:
         raise BadRequest("personality is not taken: files are not injected; use user_data.")
     image_id = names.last_part(value.image)
-    image = create.boot_image(call, image_id)
+    image = boot_images.boot_image(call, image_id)
     spec.check_fit(spec.flavor_of(row), image)
     values = _changes(call, value)
     orders.begin(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pileus.compute import (
+    block_devices,
     evacuate,
     ha,
     lifecycle,
@@ -75,6 +76,7 @@ def _built(end: End) -> None:
             end.fail(states.ERROR)
         return
     _forget_shelved(end)
+    block_devices.settle(end)
     end.settle(
         vm_state=states.ACTIVE, launched=end.row.launched or end.now, progress=100, shelved_image_id=None,
         old_vm_state=None, fault=None,
@@ -152,6 +154,8 @@ def _resized(end: End) -> None:
 
 def _evacuated(end: End) -> None:
     evacuate.ended(end)
+    if not end.error:
+        block_devices.settle(end)
     return _rebuilt(end)
 
 
@@ -287,6 +291,9 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.destroy": {_ANY: _removed},
     "server.attach_nic": {_ANY: _attached},
     "server.detach_nic": {_ANY: _detached},
+    "server.attach_volume": {_ANY: block_devices.attached},
+    "server.detach_volume": {_ANY: block_devices.detached},
+    "server.extend_volume": {_ANY: End.log},
     "server.export_disks": {"resize_migrating": moves.exported},
     "server.end_export": {},
     "server.fetch_disks": {"resize_finish": _fetched},
