@@ -56,10 +56,10 @@ def handle(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
 
 
 def _made(end: End) -> None:
-    """create: the volume is there. One that was to be deleted meanwhile is deleted now."""
+    """create: the volume is there. One that nobody knows any more is deleted again."""
     from pileus.compute import block_devices
 
-    if end.row is None or end.row.status == states.DELETING:
+    if end.row is None:
         orders.send(
             end.tx, end.cloud, end.task.node, "delete", end.args.volume_id, request_id=end.task.request_id,
             timeout=orders.UNTIL_BACK,

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from pileus.volume import backends, orders, states
 from pileus.volume.tables import attachment, snapshot, volume
 from pileus.web.errors import NotFound
-from pileus.work import tasks
 
 if TYPE_CHECKING:
     from pileus.auth.context import Context
@@ -188,7 +187,6 @@ def begin_delete(tx: Tx, cloud: Cloud, found: Any, request_id: str) -> None:
     """Have a volume's node delete it, when it is back if it is down, and when nothing is copied from it any more.
 
     A volume that is on no node is gone at once."""
-    tasks.cancel(tx, orders.resource(found.id))
     if not found.node:
         return remove(tx, cloud, found.id)
     change(tx, cloud, found.id, status=states.DELETING, drop_wanted=False, export=None, export_key="")
