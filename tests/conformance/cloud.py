@@ -107,7 +107,7 @@ def _volumes(session: Session, service: str) -> Volumes:
     told = pools[0]["capabilities"] if pools else {}
     return Volumes(
         ceiling=_ceiling(session, service),
-        backend_names=tuple(sorted(pool["name"].partition("#")[0] for pool in pools)),
+        backend_names=tuple(sorted(pool["capabilities"]["volume_backend_name"] for pool in pools)),
         vendor_name=told.get("vendor_name", ""), storage_protocol=told.get("storage_protocol", ""),
         multiattach_type=_volume_type(session, service, "multiattach", {"multiattach": "<is> True"}),
         data_type=_volume_type(session, service, "data", {}),

@@ -84,8 +84,8 @@ def render(
     """Return the text of tempest.conf. `folder` takes logs and locks, scenarios upload the disk `image`.
 
     Flags stay as they are: a feature that is missing has to show as failed. Only what the cloud itself tells
-    is filled in: `latest`, the number of nodes, the volume types and the services of the catalog. Guests that do not exist
-    cannot be logged in to: `run_validation` is off on the fake hypervisor.
+    is filled in: `latest`, the number of nodes, the volume types and the services of the catalog. Guests that
+    do not exist cannot be logged in to: `run_validation` is off on the fake hypervisor.
     """
     conf = _parser()
     for section, options in _facts(cloud, hypervisor, folder, image).items():

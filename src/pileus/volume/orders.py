@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-import sqlalchemy as sa
-
 from pileus.node.contract import VolumeTask
 from pileus.volume import backends
 from pileus.volume.tables import volume
