@@ -42,6 +42,7 @@ from pileus.compute.migrations import LIVE
 from pileus.compute.schemas import LiveMigrate
 from pileus.network import ports
 from pileus.placement import allocations
+from pileus.volume import attachments
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 from pileus.web.schemas import as_bool
@@ -192,6 +193,7 @@ def goes(end: End, move: Any) -> None:
     zone = availability_zones.by_host(tx).get(move.dest, cloud.settings.availability_zone)
     servers.change(tx, row.id, end.now, host=move.dest, zone=zone, progress=100)
     ports.move(tx, cloud, row.id, move.dest)
+    attachments.moved(tx, row.id, move.dest)
     migrations.change(tx, move, end.now, status="post-migrating", reason=None)
     moved = servers.held(tx, row.id)
     described = orders.described(tx, cloud, moved)

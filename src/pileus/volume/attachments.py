@@ -110,6 +110,11 @@ def complete(tx: Tx, cloud: Cloud, attachment_id: str, device: str | None) -> No
     volumes.settle(tx, cloud, found.volume_id)
 
 
+def moved(tx: Tx, server_id: str, node: str) -> None:
+    """The server is on another node now; how its volumes are reached is as before."""
+    tx.execute(attachment.update().where(attachment.c.server_id == server_id).values(host=node))
+
+
 def begin_detach(tx: Tx, cloud: Cloud, attachment_id: str) -> None:
     """The volume is about to be taken from its server."""
     _turn(tx, cloud, attachment_id, "attached", "detaching")

@@ -95,5 +95,6 @@ def from_volume(volume_id: str, **more: Any) -> dict[str, Any]:
 def from_image(image_id: str, **more: Any) -> dict[str, Any]:
     """A block device that is a new volume with an image on it, to boot from."""
     return {
-        "source_type": "image", "destination_type": "volume", "uuid": image_id, "boot_index": 0, "volume_size": 1, **more,
+        "source_type": "image", "destination_type": "volume", "uuid": image_id, "boot_index": 0, "volume_size": 1,
+        **more,
     }
