@@ -405,13 +405,13 @@ class VolumeExport(Message, frozen=True, kw_only=True):
 
 class VolumeTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `volume.…`, which are the methods of Storage by name: create, delete, extend,
-    snapshot, delete_snapshot, revert, export, unexport, upload, backup, restore, delete_backup, fetch.
+    snapshot, delete_snapshot, revert, export, unexport, upload, backup, restore, delete_backup, fetch, adopt.
     The task's resource is `volume:<volume_id>`."""
 
     volume_id: str
     size_gib: int = 0  # create, extend, restore, fetch
     image: ImageRef | None = None  # create: from an image
-    source_volume_id: str | None = None  # create: from another volume of this node, perhaps in use
+    source_volume_id: str | None = None  # create: from another volume of this node, perhaps in use; adopt: its old id
     snapshot_id: str | None = None  # create: from a snapshot of this node; snapshot, delete_snapshot, revert
     snapshot_of: str | None = None  # create from snapshot: the volume that it is a snapshot of
     image_id: str | None = None  # upload: the image that waits for the data

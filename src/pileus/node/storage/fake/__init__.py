@@ -3,7 +3,7 @@
 It keeps in a journal which volumes, snapshots and backups there would be and what is given out, but no content: what is
 uploaded is an empty disk, and nobody listens on the ports that it tells. A volume's metadata asks for delays and
 faults. `<operation>` is a method of the contract: create, delete, extend, snapshot, delete_snapshot, revert, export,
-unexport, upload, backup, restore, delete_backup, fetch.
+unexport, upload, backup, restore, delete_backup, fetch, adopt.
 
     fake:<operation>_delay   seconds that it takes                           fake:create_delay = 2.5
     fake:<operation>_error   it fails with this text, after the delay        fake:create_error = no more room

@@ -87,6 +87,14 @@ class FakeStorage:
             await self._suffer(order, "fetch")
             self._shelf.put(FakeVolume(id=order.volume_id, size_gib=order.size_gib))
 
+    async def adopt(self, order: VolumeTask) -> None:
+        if order.volume_id in self._shelf.volumes:
+            return
+        old = self._at_rest(named(order.source_volume_id, "volume to adopt"))
+        await self._suffer(order, "adopt", old)
+        self._shelf.put(FakeVolume(id=order.volume_id, size_gib=old.size_gib, snapshots=old.snapshots))
+        self._shelf.drop(old)
+
     async def extend(self, order: VolumeTask) -> None:
         volume = self._find(order.volume_id)
         if order.size_gib < volume.size_gib:
