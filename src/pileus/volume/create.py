@@ -10,8 +10,9 @@ import msgspec
 from pileus.image import images
 from pileus.image.images import ImageInfo
 from pileus.node.contract import ImageRef
-from pileus.volume import messages, orders, placing, snapshots, states, usage, volume_types, volumes
+from pileus.volume import groups, messages, orders, placing, snapshots, states, usage, volume_types, volumes
 from pileus.volume.tables import volume
+from pileus.volume.type_encryption import refuse
 from pileus.volume.volume_types import TypeInfo
 from pileus.web.errors import BadRequest, NotFound
 
@@ -59,6 +60,9 @@ def make(by: Actor, wish: Wish) -> str:
     source = _source(by, wish)
     size = _size(wish, source)
     kind = _type(by, wish, source)
+    refuse(kind)
+    if wish.group_id is not None:
+        groups.admit(by.tx, by.context, wish.group_id, kind.id if kind else None)
     if wish.zone is not None and not placing.zone_exists(by.tx, by.cloud, wish.zone):
         raise BadRequest(f"Invalid input received: Availability zone '{wish.zone}' is invalid.")
     project_id = by.context.project_id or ""
@@ -103,7 +107,8 @@ def _place(by: Actor, wish: Wish, source: Source, size: int, kind: TypeInfo | No
     only, but = _hinted(by, wish, source)
     try:
         return placing.choose(
-            by.tx, by.cloud, size, zone=wish.zone, extra_specs=kind.extra_specs if kind else None, only=only, but=but
+            by.tx, by.cloud, size, zone=wish.zone, zones=kind.zones if kind else (), only=only, but=but,
+            extra_specs=kind.extra_specs if kind else None,
         ), ""
     except placing.NoPlace as problem:
         if not wish.place_later:
@@ -215,7 +220,7 @@ def _of_backup(by: Actor, backup_id: str) -> Source:
     if found.status != states.AVAILABLE:
         raise BadRequest(f"Invalid backup: Backup status must be available, but current status is: {found.status}.")
     return Source(
-        size=found.size_gib, nodes=frozenset([found.node]) if found.node else None, task={"backup_id": backup_id},
-        copied=True,
+        size=found.size_gib, nodes=frozenset([found.node]), bootable=found.origin.bootable,
+        image_metadata=found.origin.image_metadata, task={"backup_id": found.stored_as}, copied=True,
     )
 

@@ -52,7 +52,7 @@ def pages(call: Call, kind: Kind, path: str, *where: Clause) -> Page:
     seen = [*where, *_scope(call, kind, asked)]
     clauses = [*seen, *_filters(call, kind, asked)]
     table = kind.table
-    limit, offset = _limit(call, asked), _number(asked.get("offset", "0"), "offset")
+    limit, offset = _limit(call, asked), amount(asked.get("offset", "0"), "offset")
     statement = sa.select(table)
     marker = None
     if "marker" in asked:
@@ -196,10 +196,11 @@ def _filters(call: Call, kind: Kind, asked: Mapping[str, str]) -> list[Clause]:
 
 
 def _limit(call: Call, asked: Mapping[str, str]) -> int:
-    return min(_number(asked.get("limit", str(MOST)), "limit"), MOST)
+    return min(amount(asked.get("limit", str(MOST)), "limit"), MOST)
 
 
-def _number(value: str, name: str) -> int:
+def amount(value: str, name: str) -> int:
+    """A number of a query. Raises BadRequest."""
     if not value.isascii() or not value.isdigit() or len(value) > 18:
         raise BadRequest(f"Invalid input for query parameters {name}. Value: {value}. It is not a number >= 0.")
     return int(value)

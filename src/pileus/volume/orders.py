@@ -37,16 +37,17 @@ def resource(volume_id: str) -> str:
 
 def send(
     tx: Tx, cloud: Cloud, node: str, kind: str, volume_id: str, *, request_id: str, timeout: float | None = None,
-    **arguments: Any,
+    among: str = "", **arguments: Any,
 ) -> str:
     """Ask `node` for `kind`, a method of its storage; `arguments` are fields of VolumeTask. The task's id.
 
-    `timeout`: seconds from now after which it has failed (default `build_timeout`)."""
+    `timeout`: seconds from now after which it has failed (default `build_timeout`). `among`: the resource with whose
+    tasks it is kept in order, where that is not the volume."""
     said = tx.scalar(_METADATA, {"i": volume_id}) or {}
     arguments.setdefault("metadata", {name: text for name, text in said.items() if name.startswith(_FAKE)})
     return tasks.enqueue(
-        tx, cloud, f"volume.{kind}", node=node, resource=resource(volume_id), request_id=request_id, timeout=timeout,
-        arguments=VolumeTask(volume_id=volume_id, **arguments),
+        tx, cloud, f"volume.{kind}", node=node, resource=among or resource(volume_id), request_id=request_id,
+        timeout=timeout, arguments=VolumeTask(volume_id=volume_id, **arguments),
     )
 
 

@@ -22,7 +22,8 @@ class NoPlace(Conflict):
 
 
 def choose(
-    tx: Tx, cloud: Cloud, size_gib: int, *, zone: str | None = None, extra_specs: Mapping[str, str] | None = None,
+    tx: Tx, cloud: Cloud, size_gib: int, *, zone: str | None = None, zones: Collection[str] = (),
+    extra_specs: Mapping[str, str] | None = None,
     only: Collection[str] | None = None, but: Collection[str] = (),
 ) -> Any:
     """The backend's row with the most room of those that are up, enabled, in the zone, as the volume type wants them,
@@ -39,6 +40,7 @@ def choose(
             else "is down" if not backends.is_up(row, now)
             else "is disabled" if row.disabled
             else f"is in zone {at}" if zone is not None and zone != at
+            else f"is in zone {at}, which the volume type rules out" if zones and at not in zones
             else f"has {row.free_gib:.0f} GiB free" if row.free_gib < size_gib
             else _unlike(row, extra_specs or {})
         )
@@ -66,12 +68,23 @@ def zone_exists(tx: Tx, cloud: Cloud, zone: str) -> bool:
     return zone == default or any(zones.get(row.node, default) == zone for row in backends.listing(tx))
 
 
+def backend_name(row: Any) -> str:
+    """What `volume_backend_name` in a volume type names: each node is a backend of its own. A type may also name a kind
+    of backend ("file"), which any node of that kind is."""
+    return str(row.node)
+
+
+def suits(row: Any, extra_specs: Mapping[str, str]) -> bool:
+    """Whether a backend is as a volume type wants it."""
+    return not _unlike(row, extra_specs)
+
+
 def _unlike(row: Any, extra_specs: Mapping[str, str]) -> str:
     """What a volume type wants that the backend is not; "" when it is as wanted."""
     for name, wanted in extra_specs.items():
         plain = name.removeprefix("capabilities:")
-        if name in _NAMES and wanted != row.backend:
-            return f"is backend {row.backend}, and the volume type wants {wanted}"
+        if name in _NAMES and wanted not in (backend_name(row), row.backend):
+            return f"is backend {backend_name(row)}, and the volume type wants {wanted}"
         if plain in ("vendor_name", "storage_protocol", "driver_version") and wanted != CAPABILITIES.get(plain):
             return f"has {plain} {CAPABILITIES.get(plain)}, and the volume type wants {wanted}"
     return ""

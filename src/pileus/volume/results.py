@@ -10,7 +10,7 @@ import msgspec
 
 from pileus.image import images
 from pileus.node.contract import Task, TaskResult, VolumeDone, VolumeTask
-from pileus.volume import attachments, messages, orders, snapshots, states, volumes
+from pileus.volume import attachments, groups, messages, migrate, orders, snapshots, states, volumes
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -53,6 +53,8 @@ def handle(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
     if end.error:
         _LOG.warning("%s of volume %s failed: %s", task.kind, end.args.volume_id, end.error)
     _HANDLERS[task.kind](end)
+    if end.row is not None:
+        groups.settle(tx, cloud, end.row.group_id)
 
 
 def _made(end: End) -> None:
@@ -94,7 +96,7 @@ def _go_on(end: End) -> None:
 
 def _deleted(end: End) -> None:
     """delete: the volume is no more."""
-    if end.row is None or end.row.status != states.DELETING:
+    if end.row is None or end.row.status != states.DELETING or end.row.node != end.task.node:
         return
     if end.error:
         end.write(status=states.ERROR_DELETING, error=end.error)
@@ -131,6 +133,7 @@ def _snapped(end: End) -> None:
             end.tell("create snapshot", "VOLUME_SNAPSHOT", found.id)
     else:
         snapshots.change(end.tx, end.cloud, found.id, status=states.AVAILABLE, progress="100%")
+    groups.settle_snapshot(end.tx, end.cloud, found.group_snapshot_id)
 
 
 def _unsnapped(end: End) -> None:
@@ -144,6 +147,7 @@ def _unsnapped(end: End) -> None:
             end.tell("delete snapshot", "VOLUME_SNAPSHOT", found.id)
     else:
         snapshots.remove(end.tx, found.id)
+    groups.settle_snapshot(end.tx, end.cloud, found.group_snapshot_id)
 
 
 def _reverted(end: End) -> None:
@@ -163,6 +167,8 @@ def _reverted(end: End) -> None:
 
 def _given_out(end: End) -> None:
     """export: those who wait for the volume can have it."""
+    if migrate.exported(end.tx, end.cloud, end.task, end.done.export, end.error):
+        return
     attachments.exported(
         end.tx, end.cloud, end.args.volume_id, end.task.id, end.done.export, end.error or
         ("" if end.done.export is not None else "the node did not say where it gives the volume out")

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pileus.volume import quotas, volume_types
 from pileus.volume.faults import OverLimit
 from pileus.volume.tables import snapshot, volume
+from pileus.volume.tables_rest import backup, group
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -21,6 +22,10 @@ _VOLUMES = sa.select(
 _SNAPSHOTS = sa.select(
     sa.func.count().label("count"), sa.func.coalesce(sa.func.sum(snapshot.c.size), 0).label("gib")
 ).where(snapshot.c.project_id == sa.bindparam("project"))
+_BACKUPS = sa.select(
+    sa.func.count().label("count"), sa.func.coalesce(sa.func.sum(backup.c.size), 0).label("gib")
+).where(backup.c.project_id == sa.bindparam("project"))
+_GROUPS = sa.select(sa.func.count()).where(group.c.project_id == sa.bindparam("project"))
 _VOLUMES_OF_TYPE = _VOLUMES.where(volume.c.type_id == sa.bindparam("type"))
 _SNAPSHOTS_OF_TYPE = _SNAPSHOTS.where(snapshot.c.type_id == sa.bindparam("type"))
 
@@ -35,15 +40,34 @@ def used(tx: Tx, project_id: str, type_id: str | None = None) -> dict[str, int]:
     }
 
 
+def used_beside(tx: Tx, project_id: str) -> dict[str, int]:
+    """Backups, the gigabytes of their volumes, and groups that a project has."""
+    backups: Any = tx.first(_BACKUPS, {"project": project_id})
+    groups: int = tx.scalar(_GROUPS, {"project": project_id})
+    return {"backups": int(backups.count), "backup_gigabytes": int(backups.gib), "groups": groups}
+
+
+def room_beside(tx: Tx, cloud: Cloud, project_id: str, **wanted: int) -> None:
+    """The same as `room` for `backups`, `backup_gigabytes` and `groups`."""
+    tx.serialize(f"volume quota {project_id}")
+    _check(quotas.limits(tx, cloud, project_id), used_beside(tx, project_id), wanted, "")
+
+
 def room(tx: Tx, cloud: Cloud, project_id: str, type_id: str | None = None, **wanted: int) -> None:
     """Make sure that the project may have so many more `volumes`, `snapshots`, `gigabytes`, all in all and of the type.
 
     Counts until the commit of this transaction. Raises OverLimit (413) with the text that Cinder's users know."""
     tx.serialize(f"volume quota {project_id}")
+    _check(quotas.limits(tx, cloud, project_id), used(tx, project_id), wanted, "")
+    room_of_type(tx, cloud, project_id, type_id, **wanted)
+
+
+def room_of_type(tx: Tx, cloud: Cloud, project_id: str, type_id: str | None, **wanted: int) -> None:
+    """The same for the type alone: a volume of another type becomes one of this."""
+    tx.serialize(f"volume quota {project_id}")
     allowed = quotas.limits(tx, cloud, project_id)
-    _check(allowed, used(tx, project_id), wanted, "")
     found = volume_types.info(tx, type_id) if type_id else None
-    if found is not None and any(f"{name}_{found.name}" in allowed for name in wanted):
+    if found is not None and any(allowed.get(f"{name}_{found.name}", -1) >= 0 for name in wanted):
         _check(allowed, used(tx, project_id, found.id), wanted, f"_{found.name}")
 
 
@@ -59,9 +83,10 @@ def _check(allowed: Mapping[str, int], taken: Mapping[str, int], wanted: Mapping
         most = allowed.get(name + suffix, -1)
         if more <= 0 or not 0 <= most < taken[name] + more:
             continue
-        if name == "gigabytes":
+        if name in ("gigabytes", "backup_gigabytes"):
+            what = "volume or snapshot" if name == "gigabytes" else "backup"
             raise OverLimit(
-                f"Requested volume or snapshot exceeds allowed {name + suffix} quota. Requested {more}G, quota is "
+                f"Requested {what} exceeds allowed {name + suffix} quota. Requested {more}G, quota is "
                 f"{most}G and {taken[name]}G has been consumed."
             )
         raise OverLimit(

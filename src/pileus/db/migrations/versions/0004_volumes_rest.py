@@ -167,6 +167,17 @@ def _backups() -> None:
         if_not_exists=True,
     )
     op.create_index("ix_volume_unmanaged_node", "volume_unmanaged", ["node"], unique=False, if_not_exists=True)
+    op.create_table("volume_migration",
+        sa.Column("volume_id", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.String(length=255), nullable=False),
+        sa.Column("target", sa.String(length=255), nullable=False),
+        sa.Column("type_id", sa.String(length=64), nullable=True),
+        sa.Column("waits_for", sa.String(length=64), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("volume_id", name="pk_volume_migration"),
+        sa.ForeignKeyConstraint(["volume_id"], ["volume_volume.id"], name="fk_volume_migration_volume_id", ondelete="CASCADE"),
+        if_not_exists=True,
+    )
 
 
 def _groups() -> None:
