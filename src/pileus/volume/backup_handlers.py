@@ -82,7 +82,7 @@ def make(call: Call) -> dict[str, Any]:
     node = orders.check_up(call.tx, call.cloud, of)
     usage.room_beside(call.tx, call.cloud, of.project_id, backups=1, backup_gigabytes=of.size)
     backup_id = call.cloud.world.uuid()
-    was = Origin(bootable=of.bootable, image_metadata=of.image_metadata)
+    was = Origin(bootable=of.bootable, metadata=of.metadata, image_metadata=of.image_metadata)
     call.tx.execute(backup.insert().values(
         id=backup_id, project_id=of.project_id, user_id=call.context.user_id, volume_id=of.id,
         snapshot_id=body.snapshot_id, name=body.name, description=body.description, status=states.CREATING,

@@ -107,7 +107,7 @@ def _place(by: Actor, wish: Wish, source: Source, size: int, kind: TypeInfo | No
     only, but = _hinted(by, wish, source)
     try:
         return placing.choose(
-            by.tx, by.cloud, size, zone=wish.zone, zones=kind.zones if kind else (), only=only, but=but,
+            by.tx, by.cloud, size, zone=wish.zone, of_zones=kind.zones if kind else (), only=only, but=but,
             extra_specs=kind.extra_specs if kind else None,
         ), ""
     except placing.NoPlace as problem:

@@ -22,12 +22,12 @@ class NoPlace(Conflict):
 
 
 def choose(
-    tx: Tx, cloud: Cloud, size_gib: int, *, zone: str | None = None, zones: Collection[str] = (),
-    extra_specs: Mapping[str, str] | None = None,
-    only: Collection[str] | None = None, but: Collection[str] = (),
+    tx: Tx, cloud: Cloud, size_gib: int, *, zone: str | None = None, of_zones: Collection[str] = (),
+    extra_specs: Mapping[str, str] | None = None, only: Collection[str] | None = None, but: Collection[str] = (),
 ) -> Any:
     """The backend's row with the most room of those that are up, enabled, in the zone, as the volume type wants them,
-    and have the space. `only` and `but` name nodes. Raises NoPlace, which says what is wrong with each."""
+    and have the space. `only` and `but` name nodes; `of_zones`, if any, the zones that the type allows. Raises NoPlace,
+    which says what is wrong with each."""
     given = backends.provisioned(tx)
     zones = by_node(tx)
     now = cloud.world.now()
@@ -40,7 +40,7 @@ def choose(
             else "is down" if not backends.is_up(row, now)
             else "is disabled" if row.disabled
             else f"is in zone {at}" if zone is not None and zone != at
-            else f"is in zone {at}, which the volume type rules out" if zones and at not in zones
+            else f"is in zone {at}, which the volume type rules out" if of_zones and at not in of_zones
             else f"has {row.free_gib:.0f} GiB free" if row.free_gib < size_gib
             else _unlike(row, extra_specs or {})
         )
