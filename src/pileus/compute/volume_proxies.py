@@ -7,6 +7,7 @@ from typing import Any
 from pileus.compute.proxy import ask
 from pileus.compute.schemas_volumes import AttachmentQuery, OldSnapshot, OldVolume
 from pileus.web.call import Call
+from pileus.web.errors import BadRequest, NotFound
 from pileus.web.schemas import as_bool
 
 _VOLUMES, _SNAPSHOTS = "/v3/volumes", "/v3/snapshots"
@@ -44,6 +45,8 @@ def _paging(call: Call) -> list[tuple[str, str]]:
 
 async def volumes(call: Call) -> dict[str, Any]:
     """GET /os-volumes and /os-volumes/detail: 200."""
+    if call.path.endswith("/"):
+        raise NotFound("The path names no volume.")
     found = await ask(call, "volume", "GET", _VOLUMES + "/detail", query=_paging(call))
     return {"volumes": [_volume(one) for one in found["volumes"]]}
 
@@ -74,6 +77,8 @@ async def delete_volume(call: Call) -> None:
 
 async def snapshots(call: Call) -> dict[str, Any]:
     """GET /os-snapshots and /os-snapshots/detail: 200."""
+    if call.path.endswith("/"):
+        raise NotFound("The path names no snapshot.")
     found = await ask(call, "volume", "GET", _SNAPSHOTS + "/detail", query=_paging(call))
     return {"snapshots": [_snapshot(one) for one in found["snapshots"]]}
 
@@ -85,11 +90,18 @@ async def show_snapshot(call: Call) -> dict[str, Any]:
 
 
 async def create_snapshot(call: Call) -> dict[str, Any]:
-    """POST /os-snapshots: 200."""
+    """POST /os-snapshots: 200. Without `force` only of a volume that nobody has."""
     asked: OldSnapshot = call.body.snapshot
+    if not as_bool(asked.force):
+        # The volume service of today always forces it.
+        of = await ask(call, "volume", "GET", f"{_VOLUMES}/{asked.volume_id}")
+        if of["volume"]["status"] != "available":
+            raise BadRequest(
+                f"Invalid volume: Volume {asked.volume_id} status must be available, but current status is: "
+                f"{of['volume']['status']}. Send force true."
+            )
     wanted = {
-        "volume_id": asked.volume_id, "force": as_bool(asked.force), "name": asked.display_name,
-        "description": asked.display_description,
+        "volume_id": asked.volume_id, "name": asked.display_name, "description": asked.display_description,
     }
     body = {"snapshot": {name: value for name, value in wanted.items() if value is not None}}
     made = await ask(call, "volume", "POST", _SNAPSHOTS, body)
