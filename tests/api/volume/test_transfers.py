@@ -37,11 +37,13 @@ def test_a_volume_changes_its_project(volumes: Volumes, another: Person) -> None
     other = Volumes(another.client)
     one = volumes.make()
     made = offer(volumes, one, name="gift")
-    assert made["source_project_id"] and made["accepted"] is False and made["destination_project_id"] is None
+    assert (made["accepted"], made["destination_project_id"]) == (False, None)
+    assert made["source_project_id"] == volumes.show(one)["os-vol-tenant-attr:tenant_id"]
     assert volumes.show(one)["status"] == "awaiting-transfer"
     volumes.refused(volumes.client.delete(f"{V3}/volumes/{one}"), 400, "awaiting-transfer")
     shown = volumes.get(f"{NEW}/{made['id']}")["transfer"]
-    assert "auth_key" not in shown and shown["volume_id"] == one
+    assert "auth_key" not in shown
+    assert shown["volume_id"] == one
     assert [t["id"] for t in volumes.get(NEW)["transfers"]] == [made["id"]]
     assert [t["created_at"] for t in volumes.get(NEW + "/detail")["transfers"]] == [made["created_at"]]
     other.refused(other.client.get(f"{V3}{NEW}/{made['id']}", version="3.71"), 404)
