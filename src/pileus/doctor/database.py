@@ -68,6 +68,10 @@ def states(tx: Tx) -> Iterator[Finding]:
     # While a live migration is cut off, it is its nodes that are asked (compute.standing).
     asked = sa.select(compute.migration.c.uuid, compute.migration.c.server_id)
     busy |= {f"server:{row.server_id}" for row in tx.all(asked) if f"migration:{row.uuid}" in busy}
+    # One that waits for a volume has the tasks of that.
+    disks = sa.select(compute.block_device.c.server_id, compute.block_device.c.volume_id)
+    waiting = tx.all(disks.where(compute.block_device.c.state.in_(("making", "giving", "plugging"))))
+    busy |= {f"server:{row.server_id}" for row in waiting if f"volume:{row.volume_id}" in busy}
     for row in servers(tx):
         if row.host is None and row.vm_state not in _HOSTLESS:
             yield Finding("servers", f"server {row.id}", f"is {row.vm_state} on no node")

@@ -138,9 +138,12 @@ def test_an_image_of_a_server_on_volumes_makes_others(disks: Disks, guests: Serv
     mapping = json.loads(shown["block_device_mapping"])
     assert [(one["boot_index"], one["device_name"]) for one in mapping] == [(0, "/dev/vda"), (None, "/dev/vdb")]
     assert admin.get(f"/image/v2/images/{image}/file").status_code == 204
-    for one in mapping:
-        path = f"/volume/v3/snapshots/{one['snapshot_id']}"
-        eventually(admin, lambda path=path: admin.get(path).json()["snapshot"]["status"] == "available")
+
+    def ready() -> bool:
+        paths = [f"/volume/v3/snapshots/{one['snapshot_id']}" for one in mapping]
+        return all(admin.get(path).json()["snapshot"]["status"] == "available" for path in paths)
+
+    eventually(admin, ready)
     other = guests.boot(imageRef=image)
     assert guests.show(other)["image"] == ""
     found = disks.listed(other)
