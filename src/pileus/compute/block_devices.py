@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pileus.compute import actors, devices, ends, instance_actions, orders, servers, states
+from pileus.compute import actors, devices, ends, instance_actions, nodes, orders, servers, states
 from pileus.compute.devices import ATTACHED, ATTACHING, DETACHING, GIVING, MAKING, PLUGGING
 from pileus.network import ports
 from pileus.placement import allocations
-from pileus.volume import attachments, volumes
+from pileus.volume import attachments, backends, volumes
 from pileus.work import tasks
 from pileus.work.tables import task
 
@@ -52,6 +52,21 @@ def prepare(tx: Tx, cloud: Cloud, row: Any, request_id: str, *, anew: bool = Fal
         alone = len(devices.of_volume(tx, device.volume_id)) == 1
         attachments.connect(tx, cloud, device.attachment_id, row.host, request_id, anew=anew and alone)
     return bool(found)
+
+
+def out_of_reach(tx: Tx, now: float, *volume_ids: str) -> str:
+    """Why a server could not have these volumes now: the node of one is down. "" where it could."""
+    for one in volumes.infos(tx, volume_ids).values() if volume_ids else ():
+        kept = backends.by_node(tx, one.node) if one.node else None
+        own = nodes.by_name(tx, one.node) if one.node else None
+        if kept is None or not backends.is_up(kept, now) or (own is not None and own.forced_down):
+            return f"Volume {one.id} is out of reach: node {one.node}, which keeps it, is down."
+    return ""
+
+
+def of(tx: Tx, server_id: str) -> list[str]:
+    """The ids of a server's volumes."""
+    return [one.volume_id for one in devices.of_server(tx, server_id) if one.volume_id]
 
 
 def end_detaching(tx: Tx, cloud: Cloud, row: Any, request_id: str) -> None:

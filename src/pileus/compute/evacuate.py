@@ -77,6 +77,8 @@ def begin(
     """Claim on another node and have the guest built there; the old node is to remove its copy when it is back.
 
     The caller answers for it that the old node runs nothing. Raises NoValidHost; then nothing has changed."""
+    if reason := block_devices.out_of_reach(by.tx, by.now, *block_devices.of(by.tx, row.id)):
+        raise scheduler.NoValidHost(reason)
     wish = wishes.of_server(by.tx, row, "evacuate", host=host, forced=forced, avoid=frozenset({row.host}))
     owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)
     uuid = by.cloud.world.uuid()

@@ -80,6 +80,8 @@ def attach(call: Call) -> dict[str, Any]:
     _check(call, row, volume, asked, shelved=row.vm_state in (states.SHELVED, states.OFFLOADED))
     if not offloaded:
         orders.check_up(call, row)
+        if reason := block_devices.out_of_reach(call.tx, call.now, volume.id):
+            raise Conflict(f"Service is unavailable at this time: {reason}")
     attachment_id = attachments.reserve(call, volume.id, row.id)
     image = spec.facts_of(row)
     there = devices.of_server(call.tx, row.id)

@@ -168,6 +168,25 @@ def test_an_evacuated_server_gets_new_keys(
     assert [disks.show(one)["status"] for one in volumes] == ["in-use"] * 2
 
 
+def test_what_needs_a_volume_of_a_node_that_is_down_is_refused(
+    disks: Disks, guests: Servers, nodes: LocalNodes, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, data = _away(guests, made), disks.make()
+    shelved = disks.boot(from_volume(disks.bootable()))
+    guests.act(shelved, "shelve")
+    guests.settled(shelved, "SHELVED_OFFLOADED")
+    keeper, own = Outage(guests, nodes, "node-1", monkeypatch), Outage(guests, nodes, source, monkeypatch)
+    reply = guests.act(made, "evacuate", {}, version="2.94")
+    assert (reply.status_code, "out of reach" in reply.text) == (400, True)
+    own.end()
+    reply = disks.attach(made, data)
+    assert (reply.status_code, "out of reach" in reply.text) == (409, True)
+    assert guests.act(shelved, "unshelve").status_code == 409
+    assert guests.settled(made, "ACTIVE")["OS-EXT-SRV-ATTR:host"] == source
+    keeper.end()
+    remove(guests, shelved)
+
+
 def test_volumes_are_freed_while_the_node_is_down(
     disks: Disks, guests: Servers, nodes: LocalNodes, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
