@@ -417,6 +417,7 @@ class VolumeTask(Message, frozen=True, kw_only=True):
     image_id: str | None = None  # upload: the image that waits for the data
     disk_format: str = ""  # upload: "raw" or "qcow2"
     backup_id: str | None = None  # create, backup, restore, delete_backup
+    parent_id: str | None = None  # backup: the backup of this node to which it may hold the difference only
     secret: str = ""  # export: the key to give it out with; another than before ends the connections made with that
     read_only: bool = False  # export
     source: VolumeExport | None = None  # fetch: copy from another node, which gives it out
@@ -428,6 +429,7 @@ class VolumeDone(Message, frozen=True, kw_only=True):
 
     export: VolumeExport | None = None  # export
     bytes_stored: int = 0  # upload, backup
+    incremental: bool = False  # backup: it holds the difference to `parent_id` only, and stands on that
 
 
 class TaskResult(Message, frozen=True, kw_only=True):

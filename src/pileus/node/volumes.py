@@ -39,7 +39,8 @@ async def _export(agent: Agent, storage: Storage, order: VolumeTask) -> VolumeDo
 
 
 async def _backup(agent: Agent, storage: Storage, order: VolumeTask) -> VolumeDone:
-    return VolumeDone(bytes_stored=await storage.backup(order))
+    stored = await storage.backup(order)
+    return VolumeDone(bytes_stored=stored, incremental=storage.increments and order.parent_id is not None)
 
 
 async def _upload(agent: Agent, storage: Storage, order: VolumeTask) -> VolumeDone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ class Record(msgspec.Struct, kw_only=True):
     snapshot_id: str | None = None
     zone: str | None = None
     of: float | None = None
+    parent_id: str | None = None
     bytes: int = 0
     metadata: dict[str, str] = {}
     origin: Origin = Origin()
@@ -62,24 +64,27 @@ def index(call: Call) -> dict[str, Any]:
 def detail(call: Call) -> dict[str, Any]:
     """GET /backups/detail: 200."""
     found = listing.pages(call, _KIND, "/v3/backups/detail")
-    return {"backups": [_shown(call, one) for one in found.rows], **found.beside}
+    return {"backups": _whole(call, found.rows), **found.beside}
 
 
 def show(call: Call) -> dict[str, Any]:
     """GET /backups/{backup_id}: 200. Members of its project may look."""
-    return {"backup": _shown(call, _of(call, "backup:get"))}
+    return {"backup": _whole(call, [_of(call, "backup:get")])[0]}
 
 
 def make(call: Call) -> dict[str, Any]:
     """POST /backups: 202. Of a volume that is in use only with `force`, of a snapshot at any time."""
     body: BackupNew = call.body.backup
     of = volumes.visible(call, body.volume_id, "backup:create", hold=True)
-    _check_kind(body)
+    if body.container:
+        raise BadRequest("Invalid backup: backups are kept by the volume's node, which has no containers. "
+                         "Leave out 'container'.")
     taken = _snapshot(call, body, of)
     if taken is None:
         allowed = {states.AVAILABLE, states.IN_USE} if as_bool(body.force or False) else {states.AVAILABLE}
         states.require(of, allowed, "back it up (one that is in use with force)")
     node = orders.check_up(call.tx, call.cloud, of)
+    parent = _parent(call, of.id, node) if as_bool(body.incremental or False) else None
     usage.room_beside(call.tx, call.cloud, of.project_id, backups=1, backup_gigabytes=of.size)
     backup_id = call.cloud.world.uuid()
     was = Origin(bootable=of.bootable, metadata=of.metadata, image_metadata=of.image_metadata)
@@ -87,7 +92,7 @@ def make(call: Call) -> dict[str, Any]:
         id=backup_id, project_id=of.project_id, user_id=call.context.user_id, volume_id=of.id,
         snapshot_id=body.snapshot_id, name=body.name, description=body.description, status=states.CREATING,
         size=of.size if taken is None else taken.size, bytes=0, node=node, stored_as=backup_id, zone=of.zone,
-        metadata=body.metadata or {}, volume_facts=msgspec.to_builtins(was),
+        parent_id=parent, metadata=body.metadata or {}, volume_facts=msgspec.to_builtins(was),
         of=None if taken is None else taken.created, created=call.now, changed=call.now,
     ))
     if taken is None:
@@ -96,18 +101,19 @@ def make(call: Call) -> dict[str, Any]:
         snapshots.change(call.tx, call.cloud, taken.id, status=BACKING_UP)
     orders.send(
         call.tx, call.cloud, node, "backup", of.id, request_id=call.request_id, backup_id=backup_id,
-        snapshot_id=body.snapshot_id, timeout=orders.patience(call.cloud, of.size),
+        snapshot_id=body.snapshot_id, parent_id=parent, timeout=orders.patience(call.cloud, of.size),
     )
     return {"backup": _new(call, backup_id)}
 
 
-def _check_kind(body: BackupNew) -> None:
-    if as_bool(body.incremental or False):
-        raise BadRequest("Invalid backup: incremental backups are not made here yet: each is complete by itself. "
-                         "Leave out 'incremental'.")
-    if body.container:
-        raise BadRequest("Invalid backup: backups are kept by the volume's node, which has no containers. "
-                         "Leave out 'container'.")
+def _parent(call: Call, volume_id: str, node: str) -> str:
+    """The copy to which an incremental backup is to hold the difference. Raises BadRequest."""
+    found = backups.latest(call.tx, volume_id, node)
+    if found is None:
+        raise BadRequest("Invalid backup: No backups available to do an incremental backup: make a full one of this "
+                         "volume first.")
+    parent: str = found.stored_as
+    return parent
 
 
 def _snapshot(call: Call, body: BackupNew, of: Any) -> Any:
@@ -196,6 +202,7 @@ def act(call: Call) -> None:
         backups.change(call.tx, call.cloud, found.id, status=body.reset_status.status)
     else:
         found = _of(call, rule + "force_delete", hold=True)
+        backups.check_unused(call.tx, found)
         backups.begin_delete(call.tx, call.cloud, found, call.request_id)
 
 
@@ -210,7 +217,8 @@ def export(call: Call) -> dict[str, Any]:
     record = Record(
         id=found.id, volume_id=found.volume_id, size=found.size, node=found.node, stored_as=found.stored_as,
         created=found.created, name=found.name, description=found.description, snapshot_id=found.snapshot_id,
-        zone=found.zone, of=found.of, bytes=found.bytes, metadata=found.metadata, origin=backups.origin(found),
+        zone=found.zone, of=found.of, parent_id=found.parent_id, bytes=found.bytes, metadata=found.metadata,
+        origin=backups.origin(found),
     )
     url = base64.b64encode(msgspec.json.encode(record)).decode()
     return {"backup-record": {"backup_service": _SERVICE, "backup_url": url}}
@@ -235,8 +243,8 @@ def take_in(call: Call) -> dict[str, Any]:
         id=record.id, project_id=call.context.project_id, user_id=call.context.user_id, volume_id=record.volume_id,
         snapshot_id=record.snapshot_id, name=record.name, description=record.description, status=states.AVAILABLE,
         size=record.size, bytes=record.bytes, node=record.node, stored_as=record.stored_as, zone=record.zone,
-        metadata=record.metadata, volume_facts=msgspec.to_builtins(record.origin), of=record.of,
-        created=record.created, updated=call.now, changed=call.now,
+        parent_id=record.parent_id, metadata=record.metadata, volume_facts=msgspec.to_builtins(record.origin),
+        of=record.of, created=record.created, updated=call.now, changed=call.now,
     ))
     return {"backup": _short(call, backups.row(call.tx, record.id))}
 
@@ -262,8 +270,14 @@ def _short(call: Call, found: Any) -> dict[str, Any]:
     return {**BACKUP_SHORT.render(found, call.version), "links": links(call, "backups", found.id)}
 
 
-def _shown(call: Call, found: Any) -> dict[str, Any]:
-    shown = {**BACKUP.render(found, call.version), "links": links(call, "backups", found.id)}
-    if (call.version or (3, 0)) >= (3, 18) and call.allows("backup:backup_project_attribute"):
-        shown["os-backup-project-attr:project_id"] = found.project_id
-    return shown
+def _whole(call: Call, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    needed = backups.parents(call.tx, rows)
+    with_project = (call.version or (3, 0)) >= (3, 18) and call.allows("backup:backup_project_attribute")
+    found = []
+    for one in rows:
+        shown = {**BACKUP.render(one, call.version), "links": links(call, "backups", one.id)}
+        shown["has_dependent_backups"] = (one.node, one.stored_as) in needed
+        if with_project:
+            shown["os-backup-project-attr:project_id"] = one.project_id
+        found.append(shown)
+    return found

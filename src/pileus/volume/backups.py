@@ -1,6 +1,7 @@
-"""Backups: complete copies of volumes, which outlive them, on the node that kept the volume.
+"""Backups: copies of volumes, which outlive them, on the node that kept the volume.
 
-Each is a copy by itself; none builds on another, so an incremental one is refused. `backup_handlers` has the HTTP."""
+An incremental one holds the difference to the one before, where the node's storage can do that; where it cannot, it is
+a complete copy, and says so. `backup_handlers` has the HTTP."""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ from pileus.volume.tables_rest import backup
 from pileus.web.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pileus.auth.context import Context
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
@@ -94,19 +97,48 @@ def change(tx: Tx, cloud: Cloud, backup_id: str, **values: Any) -> None:
     tx.execute(backup.update().where(backup.c.id == backup_id).values(updated=now, **values))
 
 
+def latest(tx: Tx, volume_id: str, node: str) -> sa.Row[Any] | None:
+    """The newest backup of a volume that is complete, on this node."""
+    return tx.first(
+        sa.select(backup).where(
+            backup.c.volume_id == volume_id, backup.c.node == node, backup.c.status == states.AVAILABLE
+        ).order_by(backup.c.created.desc(), backup.c.id).limit(1)
+    )
+
+
+def parents(tx: Tx, rows: Iterable[Any]) -> set[tuple[str, str]]:
+    """The node and the name there of those copies of these rows on which others stand."""
+    ids = {one.stored_as for one in rows}
+    if not ids:
+        return set()
+    found = tx.all(sa.select(backup.c.node, backup.c.parent_id).where(backup.c.parent_id.in_(ids)).distinct())
+    return {(one.node, one.parent_id) for one in found}
+
+
 def check_unused(tx: Tx, found: Any) -> None:
-    """Raises BadRequest while a volume is being made from a backup."""
+    """Raises BadRequest while a volume is being made from a backup, or another backup stands on its copy."""
     making = sa.select(volume.c.id).where(volume.c.backup_id == found.id, volume.c.status == states.CREATING).limit(1)
     if found.status == RESTORING or tx.first(making) is not None:
         raise BadRequest(f"Invalid backup: Backup {found.id} is being restored; delete it when that has ended.")
+    if is_needed(tx, found):
+        raise BadRequest(f"Invalid backup: Incremental backups exist for backup {found.id}; delete those first.")
+
+
+def is_needed(tx: Tx, found: Any) -> bool:
+    """Whether a backup stands on the copy of this one, which no other record has."""
+    return (found.node, found.stored_as) in parents(tx, [found]) and not _is_shared(tx, found)
+
+
+def _is_shared(tx: Tx, found: Any) -> bool:
+    others = sa.select(backup.c.id).where(
+        backup.c.stored_as == found.stored_as, backup.c.node == found.node, backup.c.id != found.id
+    ).limit(1)
+    return tx.first(others) is not None
 
 
 def begin_delete(tx: Tx, cloud: Cloud, found: Any, request_id: str) -> None:
     """Have a backup's node delete it, when it is back if it is down. One record of several of one copy just goes."""
-    others = sa.select(backup.c.id).where(
-        backup.c.stored_as == found.stored_as, backup.c.node == found.node, backup.c.id != found.id
-    ).limit(1)
-    if tx.first(others) is not None:
+    if _is_shared(tx, found):
         tx.execute(backup.delete().where(backup.c.id == found.id))
         return
     change(tx, cloud, found.id, status=states.DELETING)
@@ -169,7 +201,11 @@ def made(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
             change(tx, cloud, end.found.id, status=states.ERROR, error=end.error)
             end.tell("create backup")
         else:
-            change(tx, cloud, end.found.id, status=states.AVAILABLE, bytes=end.done.bytes_stored, error=None)
+            stands_on = end.args.parent_id if end.done.incremental else None
+            change(
+                tx, cloud, end.found.id, status=states.AVAILABLE, bytes=end.done.bytes_stored, parent_id=stands_on,
+                error=None,
+            )
 
 
 def release_volume(tx: Tx, cloud: Cloud, volume_id: str) -> None:

@@ -82,6 +82,7 @@ backup = table(
     sa.Column("bytes", sa.BigInteger, nullable=False, default=0),  # that the copy takes
     sa.Column("node", Name, nullable=False, index=True),  # where the copy is kept
     sa.Column("stored_as", Id, nullable=False, index=True),  # the backup by whose id the node knows the copy
+    sa.Column("parent_id", Id, index=True),  # the copy on which it stands, as the node knows that; None: on none
     sa.Column("zone", Name),
     sa.Column("metadata", Json, nullable=False),
     sa.Column("volume_facts", Json, nullable=False),  # backups.Origin: what a restored volume shall be like

@@ -63,7 +63,7 @@ BACKUP_NEW = View("id", "name", Field("metadata", since=(3, 43)))
 BACKUP = View(
     "id", "status", "size", Field("object_count", lambda row: 0), Field("availability_zone", "zone"),
     Field("container", lambda row: None), _CREATED, _UPDATED, "name", "description", Field("fail_reason", "error"),
-    "volume_id", Field("is_incremental", lambda row: False), Field("has_dependent_backups", lambda row: False),
+    "volume_id", Field("is_incremental", lambda row: row.parent_id is not None),
     "snapshot_id", Field("data_timestamp", lambda row: when(row.of or row.created)),
     Field("metadata", since=(3, 43)), Field("user_id", since=(3, 56)),
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pileus.cloud import Cloud
+from pileus.node.storage.fake import FakeStorage
 from pileus.volume import room_rest
 from pileus.volume.tables_rest import backup
 from pileus.work.tables import task
@@ -112,6 +113,40 @@ def test_a_backup_is_restored_into_a_volume_that_is_there(volumes: Volumes, oper
     settled(volumes, made)
 
 
+def test_an_incremental_backup_stands_on_the_one_before(volumes: Volumes, operator: Volumes) -> None:
+    one = volumes.make()
+    full = make(volumes, one)
+    first = make(volumes, one, incremental=True)
+    second = make(volumes, one, incremental=True)
+
+    def shown(backup_id: str) -> tuple[bool, bool]:
+        found = volumes.get(f"/backups/{backup_id}")["backup"]
+        return found["is_incremental"], found["has_dependent_backups"]
+
+    assert [shown(made) for made in (full, first, second)] == [(False, True), (True, True), (True, False)]
+    listed = {b["id"]: b["has_dependent_backups"] for b in volumes.get("/backups/detail")["backups"]}
+    assert listed == {full: True, first: True, second: False}
+    volumes.refused(volumes.client.delete(f"{V3}/backups/{full}"), 400, "Incremental backups exist")
+    act = operator.post(f"/backups/{full}/action", {"os-force_delete": {}})
+    operator.refused(act, 400, "Incremental backups exist")
+    volumes.settled(volumes.make(backup_id=second), "available")
+    for made in (second, first, full):
+        assert volumes.client.delete(f"{V3}/backups/{made}").status_code == 202
+        volumes.gone(made, "backups")
+
+
+def test_a_storage_that_knows_no_increments_makes_a_full_backup_and_says_so(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeStorage, "increments", False)
+    one = volumes.make()
+    full = make(volumes, one)
+    other = make(volumes, one, incremental=True)
+    assert volumes.get(f"/backups/{other}")["backup"]["is_incremental"] is False
+    assert volumes.client.delete(f"{V3}/backups/{full}").status_code == 202
+    volumes.gone(full, "backups")
+
+
 def test_a_failure_is_told(volumes: Volumes) -> None:
     one = volumes.make(metadata={"fake:backup_error": "no more room", "fake:restore_error": "bad copy"})
     reply = ask(volumes, one)
@@ -135,7 +170,7 @@ def test_a_failed_restore_spoils_the_volume_and_not_the_backup(volumes: Volumes)
 
 def test_what_is_not_made_here_is_refused(volumes: Volumes) -> None:
     one = volumes.make()
-    volumes.refused(ask(volumes, one, incremental=True), 400, "incremental")
+    volumes.refused(ask(volumes, one, incremental=True), 400, "make a full one")
     volumes.refused(ask(volumes, one, container="c"), 400, "container")
     volumes.refused(ask(volumes, one, availability_zone="moon"), 400, "zone")
     volumes.refused(ask(volumes, str(uuid.uuid4())), 404)

@@ -22,6 +22,8 @@ class Storage(Protocol):
     """
 
     backend: str
+    increments: bool
+    """Whether a backup holds the difference to its parent only where the order names one."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None:
@@ -65,7 +67,7 @@ class Storage(Protocol):
 
     async def backup(self, order: VolumeTask) -> int:
         """Keep a copy of what the volume, or its snapshot if one is named, is now, apart from it. Returns how many
-        bytes the copy takes."""
+        bytes the copy takes. A storage that `increments` keeps the difference to the backup `parent_id` only."""
         ...
 
     async def restore(self, order: VolumeTask) -> None:

@@ -115,6 +115,7 @@ def _backups() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("node", sa.String(length=255), nullable=False),
         sa.Column("stored_as", sa.String(length=64), nullable=False),
+        sa.Column("parent_id", sa.String(length=64), nullable=True),
         sa.Column("zone", sa.String(length=255), nullable=True),
         sa.Column("metadata", LONG_TEXT, nullable=False),
         sa.Column("volume_facts", LONG_TEXT, nullable=False),
@@ -128,6 +129,7 @@ def _backups() -> None:
         if_not_exists=True,
     )
     op.create_index("ix_volume_backup_node", "volume_backup", ["node"], unique=False, if_not_exists=True)
+    op.create_index("ix_volume_backup_parent_id", "volume_backup", ["parent_id"], unique=False, if_not_exists=True)
     op.create_index(
         "ix_volume_backup_project", "volume_backup", ["project_id", "created"], unique=False, if_not_exists=True
     )

@@ -32,6 +32,7 @@ class FakeStorage:
     """Implements `pileus.node.storage.protocol.Storage` without disks."""
 
     backend = "fake"
+    increments = True
 
     def __init__(self, settings: FakeSettings) -> None:
         self._settings = settings
@@ -168,6 +169,8 @@ class FakeStorage:
     async def backup(self, order: VolumeTask) -> int:
         volume, backup_id = self._find(order.volume_id), named(order.backup_id, "backup")
         if backup_id not in self._shelf.backups:
+            if order.parent_id is not None:
+                self._backup(order.parent_id)
             size = self._snapshot(volume.id, order.snapshot_id) if order.snapshot_id else volume.size_gib
             await self._suffer(order, "backup", volume)
             self._shelf.put(FakeBackup(id=backup_id, volume_id=volume.id, size_gib=size))
