@@ -188,8 +188,7 @@ def _delete(call: Call, body: GroupDelete) -> None:
         raise BadRequest(f"Invalid group: Group {found.id} is not empty: ask for 'delete-volumes', or take its volumes "
                          "out first.")
     for one in inside:
-        volumes.held(call.tx, one.id)
-        states.require(one, states.DELETABLE, "delete it with its group")
+        states.require(volumes.held(call.tx, one.id) or one, states.DELETABLE, "delete it with its group")
         if call.tx.first(sa.select(snapshot.c.id).where(snapshot.c.volume_id == one.id).limit(1)) is not None:
             raise BadRequest(f"Invalid volume: Volume {one.id} has snapshots; delete those first.")
     groups.begin_delete(call.tx, call.cloud, found, call.request_id)

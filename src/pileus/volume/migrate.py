@@ -79,7 +79,7 @@ def retype(call: Call, found: Any, value: Retype) -> None:
     here = backends.by_node(call.tx, found.node or "")
     if here is None:
         raise BadRequest(f"Invalid volume: volume {found.id} is on no node.")
-    if placing.suits(here, kind.extra_specs):
+    if placing.suits(here, kind.extra_specs) and (not kind.zones or found.zone in kind.zones):
         return _become(call.tx, call.cloud, found, kind.id)
     if value.migration_policy != "on-demand":
         raise BadRequest(f"Invalid volume type: node {here.node} is not as type {kind.name} wants it. Let the volume "
@@ -104,7 +104,8 @@ def _choose(call: Call, found: Any, kind: volume_types.TypeInfo | None, only: st
     try:
         return placing.choose(
             call.tx, call.cloud, found.size, extra_specs=kind.extra_specs if kind else None,
-            only=None if only is None else frozenset([only]), but=frozenset([found.node]),
+            of_zones=kind.zones if kind else (), only=None if only is None else frozenset([only]),
+            but=frozenset([found.node]),
         )
     except placing.NoPlace as problem:
         raise BadRequest(f"Invalid volume: volume {found.id} cannot move. {problem}") from None

@@ -22,6 +22,7 @@ REST_RULES: dict[str, str] = {
     **_rules("volume_extension:volume_type_access", _ADMIN, "addProjectAccess", "removeProjectAccess",
              "get_all_for_type"),
     **_rules("volume_extension:volume_type_encryption", _ADMIN, "get", "create", "update", "delete"),
+    "volume_extension:volume_encryption_metadata": _READER,
     **_rules("volume_extension:default", _ADMIN, "set_or_update", "get", "get_all", "unset"),
     **_rules("volume_extension:qos_specs_manage", _ADMIN, "get_all", "get", "create", "update", "delete"),
     # quotas

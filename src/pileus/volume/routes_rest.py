@@ -71,6 +71,7 @@ _TYPES = (
     _get(f"{_TYPE}/encryption/{{key}}", type_encryption.show_item, _ENC + "get"),
     _do("PUT", f"{_TYPE}/encryption/{{key}}", type_encryption.update, _ENC + "update", body=s.EncryptionChangeBody),
     _do("DELETE", f"{_TYPE}/encryption/{{key}}", type_encryption.delete, _ENC + "delete", 202),
+    _get("/volumes/{volume_id}/encryption", type_encryption.of_volume, AUTHENTICATED),
     _get("/default-types", default_types.index, _DEFAULT + "get_all", since=(3, 62)),
     _get("/default-types/{project_id}", default_types.show, _DEFAULT + "get", since=(3, 62)),
     _do("PUT", "/default-types/{project_id}", default_types.put, _DEFAULT + "set_or_update", body=s.DefaultTypeBody,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from pileus.volume import volume_types
+from pileus.volume import volume_types, volumes
 from pileus.volume.schemas_rest import EncryptionChange, EncryptionNew
 from pileus.volume.tables_rest import volume_type
 from pileus.volume.views_rest import when
@@ -54,6 +54,12 @@ def show_item(call: Call) -> dict[str, Any]:
     if key not in whole:
         raise NotFound(f"Volume type {found.id} has no encryption field {key}.")
     return {key: whole[key]}
+
+
+def of_volume(call: Call) -> dict[str, Any]:
+    """GET /volumes/{volume_id}/encryption: 200. Members of its project may look. No volume is encrypted."""
+    found = volumes.visible(call, call.params["volume_id"], "volume_extension:volume_encryption_metadata")
+    return {"encryption_key_id": found.encryption_key_id}
 
 
 def create(call: Call) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def test_a_volume_moves_to_where_its_new_type_is_kept(operator: Volumes, volumes
     assert volumes.act(one, "os-retype", {**body, "migration_policy": "on-demand"}).status_code == 202
     found = moved(operator, one)
     assert (found["volume_type"], found["os-vol-host-attr:host"]) == (kind["name"], there)
+    moon = make_type(operator, extra_specs={"RESKEY:availability_zones": "moon"})
+    volumes.refused(volumes.act(one, "os-retype", {**body, "new_type": moon["id"]}), 400, "on-demand")
     nowhere = make_type(operator, extra_specs={"volume_backend_name": "nowhere"})
     reply = volumes.act(one, "os-retype", {"new_type": nowhere["id"], "migration_policy": "on-demand"})
     volumes.refused(reply, 400, "cannot move")

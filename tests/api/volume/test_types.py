@@ -181,6 +181,7 @@ def test_no_volume_is_said_to_be_encrypted_that_is_not(operator: Volumes, volume
     assert operator.post(path, {"encryption": LUKS}).status_code == 200
     volumes.refused(volumes.ask(volume_type=made["name"]), 400, "key store")
     other = volumes.make()
+    assert volumes.get(f"/volumes/{other}/encryption") == {"encryption_key_id": None}
     volumes.refused(volumes.act(other, "os-retype", {"new_type": made["name"]}), 400, "key store")
 
 
