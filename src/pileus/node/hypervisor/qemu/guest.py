@@ -167,7 +167,7 @@ class Guest:
     @contextlib.asynccontextmanager
     async def beginning(self, bases: Bases, incoming: bool) -> AsyncIterator[Monitor]:
         """A QEMU that has started, its guest not: what goes wrong meanwhile ends it again. Raises NodeFault."""
-        monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
+        monitor = Monitor(f"guest {self.spec.id}", self._event, self._closed, self.host.settings.answer_timeout)
         try:
             self.record.process = await self._launch(bases, incoming)
             await monitor.connect(self.files.qmp, self.host.settings.start_timeout)
@@ -422,7 +422,7 @@ class Guest:
         if found is None or not process.alive(found):
             return await self._adopt_without_process()
         self.record.process = found
-        monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
+        monitor = Monitor(f"guest {self.spec.id}", self._event, self._closed, self.host.settings.answer_timeout)
         try:
             await monitor.connect(self.files.qmp, 5.0)
             status = (await monitor.execute("query-status"))["status"]
