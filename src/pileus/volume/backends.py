@@ -49,11 +49,6 @@ def heartbeats(tx: Tx, nodes: Sequence[str], now: float) -> None:
     tx.execute(backend.update().where(backend.c.node.in_(nodes)).values(seen=now))
 
 
-def forget(tx: Tx, node: str) -> None:
-    """A node is removed from the cloud. Its volumes' rows stay, for whoever looks for them."""
-    tx.execute(backend.delete().where(backend.c.node == node))
-
-
 # -- for this room
 
 

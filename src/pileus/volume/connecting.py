@@ -48,7 +48,9 @@ def attach(call: Call, found: Any, value: s.Attach) -> None:
 
 
 def detach(call: Call, found: Any, value: s.Detach | None) -> None:
-    """os-detach: 202. What a server of this cloud has is taken from it by compute."""
+    """os-detach: 202, also when it is detached already. What a server of this cloud has is taken from it by compute."""
+    if found.status == states.AVAILABLE and (value is None or value.attachment_id is None):
+        return
     states.require(found, {states.IN_USE, states.DETACHING}, "detach it")
     wanted = _one(call, found, value.attachment_id if value else None)
     refuse_used(call, wanted)

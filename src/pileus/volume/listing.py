@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.web.call import Call
-from pileus.web.errors import BadRequest
+from pileus.web.errors import BadRequest, NotFound
 from pileus.web.pages import SortKey, next_link, page, sort_keys
 from pileus.world import parse_iso
 
@@ -46,8 +45,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pages(call: Call, kind: Kind, path: str, *where: Clause) -> Page:
-    """The page that the query asks for, of what is `where`; `path` is the list's own, below /v3. Raises BadRequest,
-    Forbidden."""
+    """The page that the query asks for, of what is `where`; `path` is the list's own, below /v3.
+
+    Raises BadRequest, Forbidden, and NotFound for an unknown marker, or for a path that ends where an id should be."""
+    if call.path.endswith("/"):
+        raise NotFound(f"The resource could not be found: {call.path} names none.")
     asked = _asked(call)
     seen = [*where, *_scope(call, kind, asked)]
     clauses = [*seen, *_filters(call, kind, asked)]
@@ -58,7 +60,7 @@ def pages(call: Call, kind: Kind, path: str, *where: Clause) -> Page:
     if "marker" in asked:
         marker = call.tx.first(statement.where(table.c.id == asked["marker"], *seen))
         if marker is None:
-            raise BadRequest(f"marker [{asked['marker']}] not found")
+            raise NotFound(f"marker [{asked['marker']}] could not be found.")
     counted = statement.where(*clauses)
     paged = counted.offset(min(offset, 2**31 - 1)) if offset else counted
     rows = page(call.tx, paged, _sort(call, kind, asked), table.c[kind.unique], limit, marker)
@@ -95,8 +97,13 @@ def number(column: sa.ColumnElement[Any]) -> Filter:
     return clause
 
 
+_TICK = 0.6e-6
+"""Times are kept finer than the microseconds in which they are shown."""
 _COMPARE: dict[str, Callable[[Any, float], Clause]] = {
-    "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le, "eq": operator.eq, "neq": operator.ne,
+    "gt": lambda column, at: column > at + _TICK, "gte": lambda column, at: column > at - _TICK,
+    "lt": lambda column, at: column < at - _TICK, "lte": lambda column, at: column < at + _TICK,
+    "eq": lambda column, at: column.between(at - _TICK, at + _TICK),
+    "neq": lambda column, at: ~column.between(at - _TICK, at + _TICK),
 }
 
 
@@ -109,7 +116,7 @@ def time(column: sa.ColumnElement[Any], since: tuple[int, int]) -> Filter:
         found = []
         for part in value.split(","):
             word, _, moment = part.strip().partition(":")
-            compare, moment = (_COMPARE[word], moment) if word in _COMPARE else (operator.eq, part.strip())
+            compare, moment = (_COMPARE[word], moment) if word in _COMPARE else (_COMPARE["eq"], part.strip())
             try:
                 found.append(compare(column, parse_iso(moment)))
             except (ValueError, OverflowError):

@@ -171,7 +171,7 @@ class NoDetails(OpenBody):
 
 
 class NewSnapshot(OpenBody):
-    volume_id: UuidText
+    volume_id: UuidText | None
     name: Text255 | None = None
     description: Text255 | None = None
     display_name: Text255 | None = None

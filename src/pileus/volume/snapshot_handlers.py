@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pileus.volume import action, listing, snapshots, states, views
+from pileus.volume import action, listing, snapshots, states, views, volumes
 from pileus.volume import schemas as s
 from pileus.volume.action import Action
 from pileus.volume.actions_rest import SNAPSHOT_ACTIONS
@@ -22,6 +22,8 @@ _ADMIN = "volume_extension:snapshot_admin_actions:"
 def create(call: Call) -> dict[str, Any]:
     """POST /snapshots: 202. Of a volume that is in use only with `force`; from 3.66 on always."""
     body: s.NewSnapshot = call.body.snapshot
+    if body.volume_id is None:
+        raise volumes.missing("null")
     force = (call.version or (3, 0)) >= (3, 66)
     if body.force is not None:
         if force and not as_bool(body.force):
@@ -138,7 +140,7 @@ ACTIONS: dict[str, Action] = {
     "os-reset_status": Action(_ADMIN + "reset_status", reset_status, body=s.ResetStatus),
     "os-force_delete": Action(_ADMIN + "force_delete", force_delete),
     "os-update_snapshot_status": Action(
-        "volume_extension:snapshot_actions:update_snapshot_status", update_status, body=s.SnapshotStatus
+        "snapshot_extension:snapshot_actions:update_snapshot_status", update_status, body=s.SnapshotStatus
     ),
     **SNAPSHOT_ACTIONS,
 }

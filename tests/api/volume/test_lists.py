@@ -42,8 +42,14 @@ def test_sorting(five: Volumes) -> None:
     assert _names(five, "sort_key=created_at&sort_dir=asc") == list("abcde")
     assert _names(five, "sort=size:desc,name:desc") == list("ecadb")
     for query in ("sort=nonsense", "sort_key=host_secret", "sort=name:up", "sort=name&sort_key=name", "limit=-1",
-                  "limit=x", "marker=unknown", "offset=x"):
+                  "limit=x", "offset=x"):
         five.refused(five.client.get(f"{V3}/volumes?{query}"), 400)
+
+
+def test_what_names_nothing(volumes: Volumes) -> None:
+    for path in ("volumes?marker=unknown", "snapshots?marker=unknown", "volumes/", "snapshots/"):
+        volumes.refused(volumes.client.get(f"{V3}/{path}"), 404)
+    volumes.refused(volumes.post("/snapshots", {"snapshot": {"volume_id": None}}), 404)
 
 
 def test_filters(five: Volumes) -> None:
