@@ -22,13 +22,10 @@ def rebuild(call: Call, row: Any, value: Rebuild) -> Reply:
         raise BadRequest("trusted_image_certificates cannot be honoured here: image signatures are not verified.")
     if value.personality is not UNSET and value.personality:
         raise BadRequest("personality is not taken: files are not injected; use user_data.")
-    image_id = names.last_part(value.image)
-    image = boot_images.boot_image(call, image_id)
-    spec.check_fit(spec.flavor_of(row), image)
-    values = _changes(call, value)
+    values = _image(call, row, names.last_part(value.image)) | _changes(call, value)
     orders.begin(
-        call, row, "rebuild", "compute_rebuild_instance", "rebuilding", **values, image_id=image.id, progress=0,
-        image=msgspec.to_builtins(image), old_vm_state=row.vm_state, password_data=None, fault=None,
+        call, row, "rebuild", "compute_rebuild_instance", "rebuilding", **values, progress=0,
+        old_vm_state=row.vm_state, password_data=None, fault=None,
     )
     row = servers.held(call.tx, row.id)
     assert row is not None
@@ -36,6 +33,23 @@ def rebuild(call: Call, row: Any, value: Rebuild) -> Reply:
     orders.send(call.tx, call.cloud, row, "rebuild", request_id=call.request_id, spec=described)
     here = links(call.url, row.id, in_path(call))[0]["href"]
     return Reply({"server": _view(call, row, value)}, headers={"Location": here})
+
+
+def _image(call: Call, row: Any, image_id: str) -> dict[str, Any]:
+    """The columns of the image that the server is to have. Raises BadRequest."""
+    image = boot_images.boot_image(call, image_id)
+    spec.check_fit(spec.flavor_of(row), image)
+    known = spec.facts_of(row)
+    if known is None or not known.volume:
+        return {"image_id": image.id, "image": msgspec.to_builtins(image)}
+    if (call.version or (2, 1)) >= (2, 93):
+        raise BadRequest(
+            f"Instance {row.id} boots from a volume, which cannot be overwritten with an image here: make another server "
+            "from the image. Up to version 2.92 a rebuild leaves the volume as it is."
+        )
+    if image.id != known.id:
+        raise BadRequest("Unable to rebuild with a different image for a volume-backed server.")
+    return {}  # its volume stays as it is
 
 
 def _changes(call: Call, value: Rebuild) -> dict[str, Any]:

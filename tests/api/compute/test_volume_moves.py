@@ -100,6 +100,20 @@ def test_a_rescue_of_a_volume_is_from_2_87_on(guests: Servers, made: str) -> Non
     assert guests.act(made, "rescue", version="2.86").status_code == 400
 
 
+def test_a_rebuild_leaves_the_volume_as_it_is(
+    cloud: Cloud, disks: Disks, guests: Servers, nodes: LocalNodes, made: str
+) -> None:
+    volumes, image = _volumes(disks, made), guests.image_id
+    assert guests.act(made, "rebuild", {"imageRef": image, "name": "again"}, version="2.92").status_code == 202
+    shown = guests.settled(made, "ACTIVE")
+    assert (shown["name"], shown["image"]) == ("again", "")
+    assert (has(nodes, guests, made), _volumes(disks, made)) == (volumes, volumes)
+    assert "DISK_GB" not in held(cloud, made)[host_of(guests, made)]
+    other = {"imageRef": make_image(cloud)}
+    assert "different image" in guests.act(made, "rebuild", other, version="2.92").text
+    assert "cannot be overwritten" in guests.act(made, "rebuild", {"imageRef": image}, version="2.93").text
+
+
 def test_a_resize_takes_no_disk_for_the_root(cloud: Cloud, guests: Servers, made: str) -> None:
     assert guests.act(made, "resize", {"flavorRef": "2"}).status_code == 202
     guests.settled(made, "VERIFY_RESIZE")
