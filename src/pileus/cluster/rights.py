@@ -34,7 +34,7 @@ _STORING: dict[str, type[ServerTask] | type[VolumeTask]] = {"server.snapshot": S
 def _images_of_tasks(tx: Tx, node: str, now: float) -> set[str]:
     found: set[str | None] = set()
     for task in tasks.open_tasks(tx, node, now):
-        if task.kind == "volume.create":
+        if task.kind in ("volume.create", "volume.reimage"):
             image = msgspec.json.decode(task.arguments, type=VolumeTask).image
             found.add(image.id if image is not None else None)
         if not task.kind.startswith("server."):

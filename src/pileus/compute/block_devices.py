@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pileus.compute")
 
-MAPPING, REMAPPING = "block_device_mapping", "rebuild_block_device_mapping"
-AFTER = {MAPPING: "spawning", REMAPPING: "rebuilding"}
+MAPPING, REMAPPING, REIMAGED = "block_device_mapping", "rebuild_block_device_mapping", "rebuild_spawning"
+AFTER = {MAPPING: "spawning", REMAPPING: "rebuilding", REIMAGED: "rebuilding"}
 """The task states of servers that wait for volumes, and which each has once they are there and it is built."""
 
 
@@ -113,6 +113,22 @@ def volume_made(tx: Tx, cloud: Cloud, volume_id: str, error: str) -> None:
             attachments.connect(tx, cloud, device.attachment_id, row.host, device.request_id)
 
 
+def reimaged(tx: Tx, cloud: Cloud, volume_id: str, error: str) -> None:
+    """An image is written over a volume, or could not be: the server that is rebuilt on it goes on, or fails."""
+    for found in devices.of_volume(tx, volume_id):
+        row, device = _held(tx, found)
+        if row is None or device is None or device.state != MAKING or row.task_state != "rebuilding":
+            continue
+        if error:
+            devices.change(tx, cloud, device, state=ATTACHED)  # so that it can be tried again
+            text = f"volume {volume_id} could not be overwritten: {error}"
+            ends.without_task(tx, cloud, row, device.request_id, text).fail(states.ERROR)
+        else:
+            devices.change(tx, cloud, device, state=GIVING)
+            servers.change(tx, row.id, cloud.world.now(), task_state=REIMAGED)
+            prepare(tx, cloud, row, device.request_id)
+
+
 def connected(tx: Tx, cloud: Cloud, attachment_id: str, error: str) -> None:
     """A volume is given out, or could not be: its server goes on, or fails."""
     found = devices.by_attachment(tx, attachment_id)
@@ -166,7 +182,8 @@ def _build(tx: Tx, cloud: Cloud, row: Any, request_id: str) -> None:
     if any(one.state in (MAKING, GIVING) for one in devices.of_server(tx, row.id)):
         return
     servers.change(tx, row.id, cloud.world.now(), task_state=AFTER[row.task_state])
-    orders.send(tx, cloud, row, "build", request_id=request_id, spec=orders.described(tx, cloud, row))
+    kind = "rebuild" if row.task_state == REIMAGED else "build"
+    orders.send(tx, cloud, row, kind, request_id=request_id, spec=orders.described(tx, cloud, row))
 
 
 def _fail(tx: Tx, cloud: Cloud, row: Any, request_id: str, error: str) -> None:

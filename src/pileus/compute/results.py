@@ -21,6 +21,7 @@ from pileus.compute import (
     moves,
     nodes,
     orders,
+    rebuild,
     reschedule,
     resize,
     server_migrations,
@@ -92,6 +93,7 @@ def _forget_shelved(end: End) -> None:
 def _rebuilt(end: End) -> None:
     if end.error:
         return end.fail(states.ERROR)
+    block_devices.settle(end)
     resize.trim(end.tx, end.cloud, end.row)
     running: Values = {"vm_state": states.ACTIVE, "launched": end.now, "progress": 100}
     if end.row.old_vm_state == states.STOPPED:
@@ -154,8 +156,6 @@ def _resized(end: End) -> None:
 
 def _evacuated(end: End) -> None:
     evacuate.ended(end)
-    if not end.error:
-        block_devices.settle(end)
     return _rebuilt(end)
 
 
@@ -274,6 +274,7 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.power_on": {"powering-on": _started, "resize_reverting": moves.runs_again},
     "server.power_off": {
         "powering-off": _stopped(states.STOPPED), "resize_prep": moves.left, "resize_finish": _stopped(states.RESIZED),
+        "rebuilding": rebuild.stopped,
     },
     "server.reboot": dict.fromkeys(
         ("rebooting", "rebooting_hard"), _becomes(states.ACTIVE, failed=states.ERROR, fault=None)

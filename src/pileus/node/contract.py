@@ -405,12 +405,12 @@ class VolumeExport(Message, frozen=True, kw_only=True):
 
 class VolumeTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `volume.…`, which are the methods of Storage by name: create, delete, extend,
-    snapshot, delete_snapshot, revert, export, unexport, upload, backup, restore, delete_backup, fetch, adopt.
+    snapshot, delete_snapshot, revert, export, unexport, upload, backup, restore, delete_backup, fetch, adopt, reimage.
     The task's resource is `volume:<volume_id>`."""
 
     volume_id: str
-    size_gib: int = 0  # create, extend, restore, fetch
-    image: ImageRef | None = None  # create: from an image
+    size_gib: int = 0  # create, extend, restore, fetch, reimage
+    image: ImageRef | None = None  # create: from an image; reimage
     source_volume_id: str | None = None  # create: from another volume of this node, perhaps in use; adopt: its old id
     snapshot_id: str | None = None  # create: from a snapshot of this node; snapshot, delete_snapshot, revert
     snapshot_of: str | None = None  # create from snapshot: the volume that it is a snapshot of

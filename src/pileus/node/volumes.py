@@ -58,7 +58,7 @@ async def _upload(agent: Agent, storage: Storage, order: VolumeTask) -> VolumeDo
 
 _SIMPLE = (
     "create", "delete", "extend", "snapshot", "delete_snapshot", "revert", "unexport", "restore", "delete_backup",
-    "fetch", "adopt",
+    "fetch", "adopt", "reimage",
 )
 _HANDLERS: dict[str, Callable[[Agent, Storage, VolumeTask], Awaitable[VolumeDone]]] = {
     **{f"volume.{method}": _simple(method) for method in _SIMPLE},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pileus.volume import manage, migrate
+from pileus.volume import manage, migrate, reimage
 from pileus.volume.action import Action
 
 VOLUME_ACTIONS: dict[str, Action] = {
@@ -11,6 +11,7 @@ VOLUME_ACTIONS: dict[str, Action] = {
         "volume_extension:volume_admin_actions:migrate_volume", migrate.migrate, body=migrate.Migrate
     ),
     "os-unmanage": Action("volume_extension:volume_unmanage", manage.unmanage),
+    "os-reimage": Action("volume:reimage", reimage.act, body=reimage.Reimage, since=(3, 68)),
 }
 SNAPSHOT_ACTIONS: dict[str, Action] = {
     "os-unmanage": Action("snapshot_extension:snapshot_unmanage", manage.unmanage_snapshot),

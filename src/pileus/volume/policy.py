@@ -20,7 +20,7 @@ RULES: dict[str, str] = {
              "revert_to_snapshot", "create_volume_metadata", "update_volume_metadata", "delete_volume_metadata",
              "create_snapshot", "update_snapshot", "delete_snapshot", "update_snapshot_metadata",
              "delete_snapshot_metadata", "attachment_create", "attachment_update", "attachment_delete",
-             "attachment_complete", "multiattach_bootable_volume"),
+             "attachment_complete", "multiattach_bootable_volume", "reimage", "reimage_reserved"),
     **_rules("volume", _ADMIN, "force_delete", "get_all:all_tenants"),
     **_rules("volume_extension:volume_actions", _MEMBER, "upload_image", "reserve", "unreserve", "begin_detaching",
              "roll_detaching", "attach", "detach", "initialize_connection", "terminate_connection"),

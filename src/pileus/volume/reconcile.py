@@ -24,7 +24,7 @@ _BATCH = 200
 _LOST = "the task for it was lost"
 _BECOMES = {
     states.CREATING: states.ERROR, states.EXTENDING: states.ERROR_EXTENDING, states.REVERTING: states.ERROR,
-    states.UPLOADING: "", states.DELETING: states.DELETING,
+    states.UPLOADING: "", states.DELETING: states.DELETING, states.DOWNLOADING: states.ERROR,
 }
 """What a volume is without a task; "": as its attachments say."""
 
@@ -65,6 +65,8 @@ def _repair(tx: Tx, cloud: Cloud, row: Any) -> None:
         volumes.change(tx, cloud, row.id, status=status, new_size=None, error=_LOST)
     else:
         volumes.settle(tx, cloud, row.id, force=True, error=_LOST)
+    if row.status == states.DOWNLOADING:
+        block_devices.reimaged(tx, cloud, row.id, _LOST)
     if row.status == states.CREATING:
         block_devices.volume_made(tx, cloud, row.id, _LOST)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pileus.cloud import Job, ResultHandler
-from pileus.volume import backups, groups, manage, messages, migrate, orders, volume_types, volumes
+from pileus.volume import backups, groups, manage, messages, migrate, orders, reimage, volume_types, volumes
 from pileus.volume.tables import volume
 from pileus.work.periodic import Periodic
 
@@ -29,6 +29,7 @@ REST_RESULTS: Mapping[str, ResultHandler] = {
     "volume.delete_backup": backups.deleted,
     "volume.fetch": migrate.fetched,
     "volume.adopt": manage.adopted,
+    "volume.reimage": reimage.ended,
 }
 JOBS: Mapping[str, Job] = {}
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pileus.cloud import Cloud
 from pileus.controller import LocalNodes
+from pileus.node.contract import NodeFault
 from pileus.volume.tables import attachment, backend, volume
 from tests.api.compute.disks import Disks, from_image, from_volume
 from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
@@ -111,7 +112,41 @@ def test_a_rebuild_leaves_the_volume_as_it_is(
     assert "DISK_GB" not in held(cloud, made)[host_of(guests, made)]
     other = {"imageRef": make_image(cloud)}
     assert "different image" in guests.act(made, "rebuild", other, version="2.92").text
-    assert "cannot be overwritten" in guests.act(made, "rebuild", {"imageRef": image}, version="2.93").text
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "SHUTOFF"])
+def test_a_rebuild_overwrites_the_volume_from_2_93_on(
+    cloud: Cloud, disks: Disks, guests: Servers, nodes: LocalNodes, made: str, status: str
+) -> None:
+    volumes, other = _volumes(disks, made), make_image(cloud)
+    if status == "SHUTOFF":
+        guests.act(made, "os-stop")
+        guests.settled(made, "SHUTOFF")
+    assert guests.act(made, "rebuild", {"imageRef": other}, version="2.93").status_code == 202
+    guests.settled(made, status)
+    assert (has(nodes, guests, made), _volumes(disks, made)) == (volumes, volumes)
+    root = disks.show(volumes[0])
+    assert (root["status"], root["volume_image_metadata"]["image_id"]) == ("in-use", other)
+    assert [disks.show(one)["status"] for one in volumes] == ["in-use"] * 2
+    large = {"imageRef": make_image(cloud, min_disk=5)}
+    assert "smaller than" in guests.act(made, "rebuild", large, version="2.93").text
+
+
+def test_a_rebuild_that_cannot_overwrite_the_volume_is_an_error(
+    cloud: Cloud, disks: Disks, guests: Servers, nodes: LocalNodes, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(order: Any) -> None:
+        raise NodeFault("the disk is full")
+
+    volumes = _volumes(disks, made)
+    with monkeypatch.context() as patch:
+        patch.setattr(nodes.agents["node-1"].storage, "reimage", broken)
+        guests.act(made, "rebuild", {"imageRef": guests.image_id}, version="2.93")
+        assert "the disk is full" in guests.settled(made, "ERROR")["fault"]["message"]
+    assert disks.show(volumes[0])["status"] == "error"
+    assert guests.act(made, "rebuild", {"imageRef": guests.image_id}, version="2.93").status_code == 202
+    guests.settled(made, "ACTIVE")
+    assert disks.show(volumes[0])["status"] == "in-use"
 
 
 def test_a_resize_takes_no_disk_for_the_root(cloud: Cloud, guests: Servers, made: str) -> None:

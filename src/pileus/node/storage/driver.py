@@ -260,12 +260,22 @@ class FileStorage:
 
     async def restore(self, order: VolumeTask) -> None:
         """Into the file as it is, so that its snapshots stay; told again after being cut off, all is written anew."""
-        source = await copies.of_backup(self._place, named(order.backup_id, "backup"))
+        await self._overwrite(order, await copies.of_backup(self._place, named(order.backup_id, "backup")))
+
+    async def reimage(self, order: VolumeTask) -> None:
+        if order.image is None:
+            raise NodeFault(f"the task does not say which image is to be on volume {order.volume_id}")
+        await self._overwrite(order, await copies.of_image(self._place, order.image))
+
+    async def _overwrite(self, order: VolumeTask, source: Source) -> None:
         async with self._locked(order.volume_id) as volume:
             volume.must_rest()
             size = max(order.size_gib * GIB, source.size, volume.record.size)
-            await self._at_least(volume, size)
             torn = await volume.tear()
+            if await self._place.tool.size(volume.files.disk) > source.size:
+                # Behind the end of what is copied there is nothing, not what there was.
+                await self._place.tool.resize(volume.files.disk, source.size, shrink=True)
+            await self._at_least(volume, size)
             await self._place.tool.copy(source, volume.files.disk, blank=False)
             volume.record.size = size
             await volume.whole(torn)

@@ -74,6 +74,10 @@ class Storage(Protocol):
         """Let the volume be as its backup is, not smaller than `size_gib`. Not while it is given out."""
         ...
 
+    async def reimage(self, order: VolumeTask) -> None:
+        """Let the volume be as a fresh one of the image would be; its snapshots stay. Not while it is given out."""
+        ...
+
     async def delete_backup(self, order: VolumeTask) -> None: ...
     async def adopt(self, order: VolumeTask) -> None:
         """Let the volume that is kept as `source_volume_id` be kept as `volume_id`, with its snapshots. Not while it is

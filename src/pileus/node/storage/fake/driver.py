@@ -182,6 +182,12 @@ class FakeStorage:
         volume.size_gib = max(order.size_gib, volume.size_gib, backup.size_gib)
         self._shelf.put(volume)
 
+    async def reimage(self, order: VolumeTask) -> None:
+        volume = self._at_rest(order.volume_id)
+        if order.image is None:
+            raise NodeFault(f"the task does not say which image is to be on volume {order.volume_id}")
+        await self._suffer(order, "reimage", volume)
+
     async def delete_backup(self, order: VolumeTask) -> None:
         backup = self._shelf.backups.get(named(order.backup_id, "backup"))
         if backup is None:
