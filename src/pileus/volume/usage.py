@@ -50,7 +50,7 @@ def used_beside(tx: Tx, project_id: str) -> dict[str, int]:
 def room_beside(tx: Tx, cloud: Cloud, project_id: str, **wanted: int) -> None:
     """The same as `room` for `backups`, `backup_gigabytes` and `groups`."""
     tx.serialize(f"volume quota {project_id}")
-    _check(quotas.limits(tx, cloud, project_id), used_beside(tx, project_id), wanted, "")
+    _check(_limits(tx, cloud, project_id), used_beside(tx, project_id), wanted, "")
 
 
 def room(tx: Tx, cloud: Cloud, project_id: str, type_id: str | None = None, **wanted: int) -> None:
@@ -58,14 +58,14 @@ def room(tx: Tx, cloud: Cloud, project_id: str, type_id: str | None = None, **wa
 
     Counts until the commit of this transaction. Raises OverLimit (413) with the text that Cinder's users know."""
     tx.serialize(f"volume quota {project_id}")
-    _check(quotas.limits(tx, cloud, project_id), used(tx, project_id), wanted, "")
+    _check(_limits(tx, cloud, project_id), used(tx, project_id), wanted, "")
     room_of_type(tx, cloud, project_id, type_id, **wanted)
 
 
 def room_of_type(tx: Tx, cloud: Cloud, project_id: str, type_id: str | None, **wanted: int) -> None:
     """The same for the type alone: a volume of another type becomes one of this."""
     tx.serialize(f"volume quota {project_id}")
-    allowed = quotas.limits(tx, cloud, project_id)
+    allowed = _limits(tx, cloud, project_id)
     found = volume_types.info(tx, type_id) if type_id else None
     if found is not None and any(allowed.get(f"{name}_{found.name}", -1) >= 0 for name in wanted):
         _check(allowed, used(tx, project_id, found.id), wanted, f"_{found.name}")
@@ -73,9 +73,18 @@ def room_of_type(tx: Tx, cloud: Cloud, project_id: str, type_id: str | None, **w
 
 def size(tx: Tx, cloud: Cloud, project_id: str, gib: int) -> None:
     """Raises OverLimit when a single volume must not be so large."""
-    most = quotas.limits(tx, cloud, project_id).get("per_volume_gigabytes", -1)
+    most = _limits(tx, cloud, project_id).get("per_volume_gigabytes", -1)
     if 0 <= most < gib:
         raise OverLimit(f"Requested volume size {gib}G is larger than maximum allowed limit {most}G.")
+
+
+def _limits(tx: Tx, cloud: Cloud, project_id: str) -> dict[str, int]:
+    """A project's limits, which hold to the end of the transaction: a new volume asks for them three times."""
+    name = f"volume limits {project_id}"
+    found: dict[str, int] | None = tx.memo.get(name)
+    if found is None:
+        found = tx.memo[name] = quotas.limits(tx, cloud, project_id)
+    return found
 
 
 def _check(allowed: Mapping[str, int], taken: Mapping[str, int], wanted: Mapping[str, int], suffix: str) -> None:
