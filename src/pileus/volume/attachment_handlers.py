@@ -59,7 +59,7 @@ async def create(call: Call) -> dict[str, Any]:
             mode = "rw" if body.mode is UNSET else str(body.mode)
             made = attachments.reserve(call, of.id, body.instance_uuid, mode=mode, connector=body.connector)
             if body.connector:
-                attachments.connect(tx, call.cloud, made, connections.host_of(body.connector), call.request_id)
+                connections.give_out(call, of, made, connections.host_of(body.connector))
             return made
         finally:
             call.tx = None
@@ -81,7 +81,7 @@ async def update(call: Call) -> dict[str, Any]:
             if row.status not in ("reserved", "attaching", "attached"):
                 raise BadRequest(f"Invalid volume: attachment {row.id} is {row.status}: it cannot be connected.")
             attachments.change(tx, call.cloud, row.id, connector=connector)
-            attachments.connect(tx, call.cloud, row.id, host, call.request_id)
+            connections.give_out(call, volumes.row(tx, row.volume_id), row.id, host)
             return str(row.id)
         finally:
             call.tx = None

@@ -195,8 +195,10 @@ def change(tx: Tx, cloud: Cloud, attachment_id: str, **values: Any) -> None:
 
 
 def unexport(tx: Tx, cloud: Cloud, of: Any, request_id: str) -> None:
-    """Have a volume's node stop to give it out, when it is back if it is down."""
-    volumes.change(tx, cloud, of.id, export=None, export_key="")
+    """Have a volume's node stop to give it out, when it is back if it is down.
+
+    What it told of the export is kept until it has, so that the reconciler knows of one that could not."""
+    volumes.change(tx, cloud, of.id, export_key="")
     orders.send(tx, cloud, of.node, "unexport", of.id, request_id=request_id, timeout=orders.UNTIL_BACK)
 
 
@@ -207,7 +209,7 @@ def exported(tx: Tx, cloud: Cloud, volume_id: str, task_id: str, export: VolumeE
     ))
     if export is not None:
         of = volumes.held(tx, volume_id)
-        if of is not None and of.export_key == export.secret:
+        if of is not None and of.export_key in (export.secret, ""):  # "": it is being withdrawn already
             volumes.change(tx, cloud, volume_id, export=msgspec.to_builtins(export))
     for one in waiting:
         change(tx, cloud, one.id, waits_for=None, connected=not error, error=error or None)

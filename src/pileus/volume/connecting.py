@@ -89,7 +89,7 @@ async def initialize_connection(call: Call, found: Any, value: s.Connector) -> d
             there = [one for one in _of(call, of) if one.host in (None, host) or one.status in _ON_THE_WAY]
             made = str(there[0].id) if there else attachments.reserve(call, of.id, None, connector=value.connector)
             attachments.change(tx, call.cloud, made, connector=value.connector)
-            attachments.connect(tx, call.cloud, made, host, call.request_id)
+            connections.give_out(call, of, made, host)
             return made
         finally:
             call.tx = None

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.node.contract import VolumeExport
-from pileus.volume import attachments
+from pileus.volume import attachments, orders
 from pileus.volume.tables import attachment, volume
 from pileus.web.errors import BadRequest, Conflict
 
@@ -31,6 +31,12 @@ def host_of(connector: dict[str, Any]) -> str:
     if not isinstance(host, str) or not 0 < len(host) <= 255:
         raise BadRequest("Invalid input received: a connector names its 'host'.")
     return host
+
+
+def give_out(call: Call, of: Any, attachment_id: str, host: str) -> None:
+    """Have a volume given out to a host. Raises Conflict when its node is down: nobody would wait for that."""
+    orders.check_up(call.tx, call.cloud, of)
+    attachments.connect(call.tx, call.cloud, attachment_id, host, call.request_id)
 
 
 def described(tx: Tx, attachment_id: str) -> dict[str, Any] | None:

@@ -65,7 +65,9 @@ def make(by: Actor, wish: Wish) -> str:
         groups.admit(by.tx, by.context, wish.group_id, kind.id if kind else None)
     if wish.zone is not None and not placing.zone_exists(by.tx, by.cloud, wish.zone):
         raise BadRequest(f"Invalid input received: Availability zone '{wish.zone}' is invalid.")
-    project_id = by.context.project_id or ""
+    project_id = by.context.project_id
+    if project_id is None:
+        raise BadRequest("Invalid input received: a volume belongs to a project: use a token that is scoped to one.")
     usage.size(by.tx, by.cloud, project_id, size)
     usage.room(by.tx, by.cloud, project_id, kind.id if kind else None, volumes=1, gigabytes=size)
     volume_id = by.cloud.world.uuid()
@@ -100,6 +102,26 @@ def image_metadata(found: ImageInfo) -> dict[str, str]:
         "min_disk": str(found.min_disk), "min_ram": str(found.min_ram), "size": str(found.size or 0),
         **found.properties,
     }
+
+
+def from_snapshot_of_image(by: Actor, wish: Wish) -> Wish:
+    """An image of a server that boots from a volume has no bytes: it names a snapshot, and the volume is made of that.
+
+    Whatever cannot be read there is left to what follows, which refuses the image."""
+    found = images.info(by.tx, wish.image_id or "")
+    if found is None or found.size:
+        return wish
+    try:
+        devices = msgspec.json.decode(found.properties.get("block_device_mapping", ""), type=list[_Device])
+    except msgspec.DecodeError:
+        return wish
+    boot = next((one for one in devices if one.boot_index == 0 and one.snapshot_id), None)
+    return wish if boot is None else msgspec.structs.replace(wish, image_id=None, snapshot_id=boot.snapshot_id)
+
+
+class _Device(msgspec.Struct):
+    boot_index: int | str | None = None
+    snapshot_id: str | None = None
 
 
 def _place(by: Actor, wish: Wish, source: Source, size: int, kind: TypeInfo | None) -> tuple[Any, str]:
@@ -177,6 +199,8 @@ def _of_image(by: Actor, image_id: str) -> Source:
         raise BadRequest(f"Invalid image identifier or unable to access requested image: {image_id}.") from None
     if found.status != "active":
         raise BadRequest(f"Invalid input received: Image {image_id} is not active.")
+    if not found.size:
+        raise BadRequest(f"Invalid input received: Image {image_id} has no content.")
     ref: ImageRef = found.ref()
     need = max(found.min_disk, -(-(found.virtual_size or found.size or 0) // _GIB))
     return Source(

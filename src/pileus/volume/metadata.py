@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from pileus.volume import snapshots, states, volumes
-from pileus.web.call import Call
-from pileus.web.errors import BadRequest, NotFound
+from pileus.web.call import Call, Reply
+from pileus.web.errors import BadRequest, NotFound, PreconditionFailed
 
 Write = Callable[..., None]
 
 
-def of_volume(call: Call) -> dict[str, Any]:
-    """GET /volumes/{volume_id}/metadata: 200."""
-    return {"metadata": _volume(call, "volume:get_volume_metadata").metadata}
+def of_volume(call: Call) -> Reply:
+    """GET /volumes/{volume_id}/metadata: 200; from 3.15 on with an ETag, by which a change can be made conditional."""
+    found = _volume(call, "volume:get_volume_metadata").metadata
+    tagged = (call.version or (3, 0)) >= (3, 15)
+    return Reply({"metadata": found}, headers={"ETag": _etag(found)} if tagged else {})
+
+
+def _etag(metadata: Mapping[str, str]) -> str:
+    text = msgspec.json.encode(dict(sorted(metadata.items())))
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _check_etag(call: Call, row: Any) -> None:
+    """Raises PreconditionFailed when the metadata are not those that the caller has seen (If-Match, from 3.15 on)."""
+    wanted = call.headers.get("if-match")
+    if wanted is None or (call.version or (3, 0)) < (3, 15):
+        return
+    seen = {one.strip().strip('"') for one in wanted.split(",")}
+    if "*" not in seen and _etag(row.metadata) not in seen:
+        raise PreconditionFailed(f"The metadata of {row.id} are not what they were: read them again.")
 
 
 def item_of_volume(call: Call) -> dict[str, Any]:
@@ -25,18 +45,21 @@ def item_of_volume(call: Call) -> dict[str, Any]:
 def add_to_volume(call: Call) -> dict[str, Any]:
     """POST /volumes/{volume_id}/metadata: 200. What is there stays."""
     row = _volume(call, "volume:create_volume_metadata", hold=True)
+    _check_etag(call, row)
     return _write(call, row, volumes.change, {**row.metadata, **call.body.metadata})
 
 
 def replace_of_volume(call: Call) -> dict[str, Any]:
     """PUT /volumes/{volume_id}/metadata: 200."""
     row = _volume(call, "volume:update_volume_metadata", hold=True)
+    _check_etag(call, row)
     return _write(call, row, volumes.change, call.body.metadata)
 
 
 def put_on_volume(call: Call) -> dict[str, Any]:
     """PUT /volumes/{volume_id}/metadata/{key}: 200."""
     row = _volume(call, "volume:update_volume_metadata", hold=True)
+    _check_etag(call, row)
     return _put(call, row, volumes.change)
 
 

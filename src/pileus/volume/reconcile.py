@@ -32,7 +32,8 @@ _BECOMES = {
 def reconcile(tx: Tx, cloud: Cloud) -> int:
     """Put right what no task will; how many. Runs periodically."""
     before = cloud.world.now() - _GRACE
-    return _volumes(tx, cloud, before) + _snapshots(tx, cloud, before) + _attachments(tx, cloud, before)
+    done = _volumes(tx, cloud, before) + _snapshots(tx, cloud, before) + _attachments(tx, cloud, before)
+    return done + _exports(tx, cloud)
 
 
 def _busy(tx: Tx, volume_ids: Iterable[str]) -> set[str]:
@@ -98,4 +99,17 @@ def _attachments(tx: Tx, cloud: Cloud, before: float) -> int:
     stuck = [row for row in rows if row.waits_for not in there]
     for row in stuck:
         attachments.exported(tx, cloud, row.volume_id, row.waits_for, None, _LOST)
+    return len(stuck)
+
+
+def _exports(tx: Tx, cloud: Cloud) -> int:
+    """Volumes that nobody has, but that their nodes could not stop to give out."""
+    waiting = sa.select(volume).where(
+        volume.c.export_key == "", volume.c.export.is_not(None), volume.c.status != states.DELETING
+    )
+    rows = list(tx.all(waiting.order_by(volume.c.seq).limit(_BATCH)))
+    busy = _busy(tx, [row.id for row in rows])
+    stuck = [row for row in rows if row.id not in busy]
+    for row in stuck:
+        attachments.unexport(tx, cloud, row, "")
     return len(stuck)

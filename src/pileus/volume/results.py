@@ -177,8 +177,8 @@ def _given_out(end: End) -> None:
 
 def _taken_back(end: End) -> None:
     """unexport: nothing else waits for it. A node that could not is told again by the reconciler."""
-    if end.error and end.row is not None:
-        end.write(error=end.error)
+    if end.row is not None and not end.error and not end.row.export_key:
+        end.write(export=None)
 
 
 def _uploaded(end: End) -> None:

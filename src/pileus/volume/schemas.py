@@ -106,6 +106,10 @@ class Extend(Body):
     new_size: GiB
 
 
+class ExtendCompletion(Body):
+    error: Flag = False
+
+
 class ResetStatus(Body):
     status: Text255 | UnsetType | None = UNSET
     attach_status: Literal["attached", "detached"] | UnsetType | None = UNSET

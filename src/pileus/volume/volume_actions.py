@@ -42,6 +42,14 @@ def extend(call: Call, found: Any, value: s.Extend) -> None:
     orders.send(call.tx, call.cloud, node, "extend", found.id, request_id=call.request_id, size_gib=new)
 
 
+def complete_extending(call: Call, found: Any, value: Any) -> None:
+    """os-extend_volume_completion (3.71): 400 always. It is for drivers that wait for a client; no node does."""
+    raise BadRequest(
+        f"Invalid volume: Volume {found.id} is {found.status}, and its node does not wait for anyone to complete that: "
+        "it tells by itself."
+    )
+
+
 def revert(call: Call, found: Any, value: s.Revert) -> None:
     """revert: 202. To the newest snapshot alone, and only while the volume has its size."""
     taken = snapshots_.held(call.tx, value.snapshot_id)
@@ -125,6 +133,9 @@ def show_image_metadata(call: Call, found: Any, value: Any) -> dict[str, Any]:
 
 ACTIONS: dict[str, Action] = {
     "os-extend": Action("volume:extend", extend, body=s.Extend),
+    "os-extend_volume_completion": Action(
+        _ADMIN + "extend_volume_completion", complete_extending, body=s.ExtendCompletion, since=(3, 71)
+    ),
     "revert": Action("volume:revert_to_snapshot", revert, body=s.Revert, since=(3, 40)),
     "os-reset_status": Action(_ADMIN + "reset_status", reset_status, body=s.ResetStatus),
     "os-force_delete": Action(_ADMIN + "force_delete", volume_handlers.force_delete),

@@ -38,6 +38,8 @@ def create(call: Call) -> dict[str, Any]:
         group_id=body.group_id or None, same_host=_several(hints.same_host),
         different_host=_several(hints.different_host), place_later=True,
     )
+    if wish.image_id and (call.version or (3, 0)) >= (3, 46):
+        wish = making.from_snapshot_of_image(call, wish)
     if wish.image_id:
         call.enforce("volume:create_from_image", project_id=call.context.project_id)
     found = volumes.row(call.tx, making.make(call, wish))
@@ -127,6 +129,10 @@ def _image(call: Call, value: str) -> sa.ColumnElement[bool]:
     return listing.pairs(volume.c.image_metadata)(call, value)
 
 
+def _consuming(call: Call, value: str) -> sa.ColumnElement[bool]:
+    return sa.true() if listing.flag(value, "consumes_quota") else sa.false()
+
+
 KIND = listing.Kind(
     plural="volumes", table=volume, all_tenants="volume:get_all:all_tenants",
     sort={
@@ -144,6 +150,7 @@ KIND = listing.Kind(
         "snapshot_id": listing.text(volume.c.snapshot_id), "source_volid": listing.text(volume.c.source_id),
         "id": listing.text(volume.c.id), "user_id": listing.text(volume.c.user_id),
         "description": listing.text(volume.c.description), "multiattach": listing.truth(volume.c.multiattach),
+        "consumes_quota": _consuming,
         "created_at": listing.time(volume.c.created, (3, 60)), "updated_at": listing.time(volume.c.updated, (3, 60)),
     },
     alike={"name": volume.c.name, "status": volume.c.status, "description": volume.c.description},

@@ -101,6 +101,28 @@ def test_an_attachment_whose_task_is_lost_says_so(volumes: Volumes, cloud: Cloud
     assert "lost" in row.error
 
 
+def test_an_export_that_cannot_be_ended_is_ended_later(volumes: Volumes, cloud: Cloud) -> None:
+    made = volumes.make(metadata={"fake:unexport_error": "busy"})
+    body = {"attachment": {"volume_uuid": made, "connector": {"host": "rack1"}}}
+    attached = volumes.post("/attachments", body).json()["attachment"]["id"]
+    volumes.client.delete(f"{V3}/attachments/{attached}", version="3.71")
+
+    def export() -> Any:
+        return cloud.db.run_sync(lambda tx: tx.scalar(sa.select(volume.c.export).where(volume.c.id == made)))
+
+    def failed() -> Any:
+        return cloud.db.run_sync(lambda tx: tx.scalar(sa.select(task.c.id).where(
+            task.c.resource == f"volume:{made}", task.c.kind == "volume.unexport", task.c.state == "failed"
+        )))
+
+    eventually(volumes.client, failed)
+    assert volumes.show(made)["status"] == "available"
+    assert export()["volume_id"] == made
+    volumes.client.put(f"{V3}/volumes/{made}/metadata", {"metadata": {}})
+    _repair(cloud)
+    eventually(volumes.client, lambda: export() is None)
+
+
 def test_a_node_that_is_down(volumes: Volumes, operator: Volumes, cloud: Cloud) -> None:
     made = volumes.make()
     node = backends.node_of(operator.show(made)["os-vol-host-attr:host"])
@@ -113,6 +135,9 @@ def test_a_node_that_is_down(volumes: Volumes, operator: Volumes, cloud: Cloud) 
     volumes.refused(volumes.act(made, "os-extend", {"new_size": 2}), 409, node, "is down")
     volumes.refused(volumes.post("/snapshots", {"snapshot": {"volume_id": made}}), 409, node)
     volumes.refused(volumes.ask(source_volid=made), 409, node)
+    connector = {"connector": {"host": "rack1"}}
+    volumes.refused(volumes.post("/attachments", {"attachment": {"volume_uuid": made, **connector}}), 409, node)
+    volumes.refused(volumes.act(made, "os-initialize_connection", connector), 409, node)
     others = [volumes.make() for _ in range(2)]
     assert node not in {backends.node_of(operator.show(one)["os-vol-host-attr:host"]) for one in others}
     # A delete waits for it: here it does not take long.

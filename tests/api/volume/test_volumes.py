@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pileus.cloud import Cloud
+from pileus.image import images
 from tests.api.compute.guests import make_image
 from tests.api.compute.people import Person, join
 from tests.api.conftest import Client
@@ -195,6 +197,38 @@ def test_metadata_item_by_item(volumes: Volumes) -> None:
     assert client.put(path, {"metadata": {}}).json() == {"metadata": {}}
     volumes.refused(client.post(path, {"metadata": {"": "x"}}), 400)
     volumes.refused(client.post(path, {"metadata": {"k" * 256: "x"}}), 400)
+
+
+def test_metadata_change_only_if_they_are_as_they_were(volumes: Volumes) -> None:
+    made = volumes.make(metadata={"a": "1"})
+    path, client = f"{V3}/volumes/{made}/metadata", volumes.client
+    assert "etag" not in client.get(path, version="3.14").headers
+    seen = client.get(path, version="3.15").headers["etag"]
+    first = client.put(path, {"metadata": {"a": "2"}}, version="3.15", headers={"If-Match": seen})
+    assert first.status_code == 200
+    for method, place, body in (
+        ("PUT", path, {"metadata": {}}), ("POST", path, {"metadata": {}}), ("PUT", f"{path}/a", {"meta": {"a": "3"}}),
+    ):
+        late = client.request(method, place, json=body, version="3.15", headers={"If-Match": seen})
+        assert late.status_code == 412, late.text
+    assert client.get(path).json() == {"metadata": {"a": "2"}}
+
+
+def test_a_volume_from_an_image_that_names_a_snapshot(volumes: Volumes, cloud: Cloud) -> None:
+    taken = volumes.snap(volumes.make())
+    image = make_image(cloud, size=0, virtual_size=None, os_hash_value=None)
+    devices = json.dumps([{"boot_index": 0, "snapshot_id": taken}, {"boot_index": None, "snapshot_id": UNKNOWN}])
+    cloud.db.run_sync(lambda tx: images.set_properties(tx, image, {"block_device_mapping": devices}))
+    volumes.refused(volumes.ask(imageRef=image, version="3.45"), 400)
+    assert volumes.show(volumes.make(imageRef=image))["snapshot_id"] == taken
+
+
+def test_nobody_completes_what_a_node_does_by_itself(volumes: Volumes, operator: Volumes) -> None:
+    made = volumes.make()
+    value = {"error": False}
+    volumes.refused(volumes.act(made, "os-extend_volume_completion", value), 403)
+    volumes.refused(operator.act(made, "os-extend_volume_completion", value), 400, "by itself")
+    volumes.refused(operator.act(made, "os-extend_volume_completion", value, version="3.70"), 404)
 
 
 def test_image_metadata(volumes: Volumes) -> None:
