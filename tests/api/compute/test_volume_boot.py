@@ -70,6 +70,24 @@ def test_a_server_boots_from_a_volume(cloud: Cloud, disks: Disks, guests: Server
     disks.gone(volume)
 
 
+def test_a_server_waits_for_the_last_of_its_volumes(
+    disks: Disks, guests: Servers, nodes: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (agent,) = nodes.agents.values()
+    assert agent.storage is not None
+    root, data, export = disks.bootable(), disks.make(), agent.storage.export
+
+    async def slow(order: Any) -> Any:
+        await asyncio.sleep(0.5 if order.volume_id == data else 0)
+        return await export(order)
+
+    monkeypatch.setattr(agent.storage, "export", slow)
+    made = disks.boot(from_volume(root), from_volume(data, boot_index=None))
+    assert has(nodes, guests, made) == (root, data)
+    remove(guests, made)
+    disks.settled(data, "available")
+
+
 def test_a_volume_is_made_of_an_image(disks: Disks, guests: Servers, nodes: LocalNodes) -> None:
     made = disks.boot(from_image(guests.image_id, volume_size=2, tag="root"))
     (one,) = disks.listed(made)
@@ -229,6 +247,26 @@ def test_a_volume_that_cannot_be_made_is_told(
     assert [(one["action"], one["message"]) for one in actions] == [("create", "Error")]
     (one,) = disks.listed(made)
     remove(guests, made)
+    disks.gone(one["volumeId"])
+
+
+def test_a_server_is_deleted_while_its_volume_is_being_made(
+    disks: Disks, guests: Servers, nodes: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (agent,) = nodes.agents.values()
+    begun = asyncio.Event()
+
+    async def slow(order: Any) -> None:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.storage, "create", slow)
+        made = guests.ask(imageRef="", block_device_mapping_v2=[from_image(guests.image_id)]).json()["server"]["id"]
+        eventually(guests.client, begun.is_set)
+        assert guests.show(made)["status"] == "BUILD"
+        (one,) = disks.listed(made)
+        remove(guests, made)
     disks.gone(one["volumeId"])
 
 

@@ -278,3 +278,14 @@ def test_a_guest_is_shown_that_a_volume_has_grown(disks: Disks, guests: Servers,
         return bool(found[0]["action"] == "extend_volume" and found[0]["updated_at"] > found[0]["start_time"])
 
     eventually(admin, done)
+    reply = admin.post(f"/volume/v3/volumes/{data}/action", {"os-extend": {"new_size": 2}}, version="3.42")
+    assert reply.status_code == 202, reply.text
+    eventually(admin, lambda: disks.show(data)["size"] == 2)
+    eventually(admin, lambda: len([one for one in _names(admin, made) if one == "extend_volume"]) == 2)
+    assert disks.show(data)["status"] == "in-use"
+
+
+def _names(client: Client, server_id: str) -> list[str]:
+    """What was done to a server, the last first."""
+    found = client.get(f"{V}/servers/{server_id}/os-instance-actions", version="2.96").json()["instanceActions"]
+    return [one["action"] for one in found]
