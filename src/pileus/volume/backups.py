@@ -98,11 +98,11 @@ def change(tx: Tx, cloud: Cloud, backup_id: str, **values: Any) -> None:
 
 
 def latest(tx: Tx, volume_id: str, node: str) -> sa.Row[Any] | None:
-    """The newest backup of a volume that is complete, on this node."""
+    """The newest backup of a volume that is complete, on this node; it is not deleted until this transaction ends."""
     return tx.first(
         sa.select(backup).where(
             backup.c.volume_id == volume_id, backup.c.node == node, backup.c.status == states.AVAILABLE
-        ).order_by(backup.c.created.desc(), backup.c.id).limit(1)
+        ).order_by(backup.c.created.desc(), backup.c.id).limit(1).with_for_update()
     )
 
 
