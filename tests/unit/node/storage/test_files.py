@@ -132,6 +132,23 @@ def test_a_volume_of_an_image_has_its_bytes_and_its_own_size(folder: Path) -> No
     asyncio.run(work())
 
 
+def test_an_image_is_put_over_what_a_volume_has(folder: Path) -> None:
+    (folder / "image").write_bytes(b"\x05" * 65536)
+
+    async def work() -> None:
+        async with Node(folder) as node:
+            await node.storage.create(order(size_gib=2))
+            at_rest(node.disk(), "write -P 1 0 64k", "write -P 1 1G 64k")
+            await node.storage.snapshot(order(snapshot_id="s1"))
+            image = ImageRef(id="i", disk_format="raw", size=65536, sha512="", virtual_size=65536)
+            await node.storage.reimage(order(size_gib=2, image=image))
+            at_rest(node.disk(), "read -P 5 0 64k", "read -P 0 64k 64k", "read -P 0 1G 64k", "read -P 0 2047M 1M")
+            await node.storage.revert(order(snapshot_id="s1"))
+            at_rest(node.disk(), "read -P 1 0 64k", "read -P 1 1G 64k")
+
+    asyncio.run(work())
+
+
 def test_an_image_that_says_it_stands_on_another_file_shows_nothing_of_that(folder: Path) -> None:
     secret = folder / "secret"
     secret.write_bytes(b"\x07" * 65536)
