@@ -79,10 +79,13 @@ class LocalLink:
     async def _register(self, facts: HypervisorFacts, first: bool) -> None:
         from pileus.compute import nodes
         from pileus.network import wiring
+        from pileus.volume import backends
 
         def write(tx: Tx) -> None:
             if "compute" in self.roles:
                 (nodes.register if first else nodes.heartbeat)(tx, self.cloud, self.node, facts)
+            if "storage" in self.roles and facts.storage is not None:
+                (backends.register if first else backends.heartbeat)(tx, self.cloud, self.node, facts.storage)
             wiring.heartbeat(tx, self.cloud, self.node)
 
         await self.run(write)

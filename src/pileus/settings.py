@@ -173,6 +173,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[int, int], _help("First and last TCP port on which a node takes in guests and gives out their disks.")
     ] = (49152, 49215)
     qemu_user: Annotated[str, _help("Unprivileged user that QEMU runs as; made when missing.")] = "pileus-qemu"
+    volume_ports: Annotated[
+        tuple[int, int], _help("First and last TCP port on which a node gives out volumes, one each.")
+    ] = (24000, 25999)
+    storage_user: Annotated[
+        str, _help("Unprivileged user to whom volumes belong, and as which they are given out; made when missing.")
+    ] = "pileus-storage"
     cpu_allocation_ratio: Annotated[float, _help("How often each host CPU is promised.", gt=0)] = 16.0
     ram_allocation_ratio: Annotated[float, _help("How often the host's memory is promised.", gt=0)] = 1.0
     disk_allocation_ratio: Annotated[float, _help("How often the host's disk is promised.", gt=0)] = 1.0

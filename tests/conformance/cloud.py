@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tests.conformance.config import COMPLIANCE_SETTINGS, Administrator, Cloud, Hypervisor
+from tests.conformance.config import COMPLIANCE_SETTINGS, SERVICES, Administrator, Cloud, Hypervisor, Volumes
 from tests.conformance.place import own_place
 from tests.conformance.rest import CloudError, Session, send
 
@@ -83,13 +83,13 @@ def furnish(session: Session, image: Path) -> Cloud:
     flavors = _flavors(session) if "compute" in there else ["", ""]
     content = image.read_bytes()
     images = [_upload(session, f"conformance-{i}", content) for i in (1, 2)] if "image" in there else ["", ""]
-    volume = next((kind for kind in ("block-storage", "volumev3") if kind in there), "")
+    volume = next((kind for kind in SERVICES["cinder"] if kind in there), "")
     return Cloud(
         administrator=session.administrator,
         service_types=frozenset(there),
         compute_ceiling=_ceiling(session, "compute"),
         placement_ceiling=_ceiling(session, "placement"),
-        volume_ceiling=_ceiling(session, volume),
+        volumes=_volumes(session, volume) if volume else Volumes(),
         network_extensions=_extensions(session) if "network" in there else (),
         compute_hosts=_compute_hosts(session) if "compute" in there else (),
         dashboard_url=_dashboard(session.administrator.auth_url),
@@ -99,6 +99,26 @@ def furnish(session: Session, image: Path) -> Cloud:
         flavor_ref=flavors[0],
         flavor_ref_alt=flavors[1],
     )
+
+
+def _volumes(session: Session, service: str) -> Volumes:
+    """Make the volume types that Tempest attaches, and ask for the backends. Raises CloudError."""
+    pools = session.call("GET", service, "/scheduler-stats/get_pools?detail=true")["pools"]
+    told = pools[0]["capabilities"] if pools else {}
+    return Volumes(
+        ceiling=_ceiling(session, service),
+        backend_names=tuple(sorted(pool["capabilities"]["volume_backend_name"] for pool in pools)),
+        vendor_name=told.get("vendor_name", ""), storage_protocol=told.get("storage_protocol", ""),
+        multiattach_type=_volume_type(session, service, "multiattach", {"multiattach": "<is> True"}),
+        data_type=_volume_type(session, service, "data", {}),
+    )
+
+
+def _volume_type(session: Session, service: str, name: str, extra_specs: dict[str, str]) -> str:
+    known = {found["name"] for found in session.call("GET", service, "/types")["volume_types"]}
+    if name not in known:
+        session.call("POST", service, "/types", {"volume_type": {"name": name, "extra_specs": extra_specs}})
+    return name
 
 
 def build_guest(path: Path, logs: Path) -> None:

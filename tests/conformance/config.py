@@ -15,7 +15,7 @@ SERVICES = {
     "nova": ("compute",),
     "glance": ("image",),
     "neutron": ("network",),
-    "cinder": ("volumev3", "block-storage", "block-store", "volume"),
+    "cinder": ("block-storage", "volumev3", "block-store", "volume"),
     "swift": ("object-store",),
 }
 
@@ -40,6 +40,18 @@ class Administrator:
 
 
 @dataclass(frozen=True)
+class Volumes:
+    """What the volume service tells of its backends, and the volume types made in it for Tempest."""
+
+    ceiling: str = ""
+    backend_names: tuple[str, ...] = ()
+    vendor_name: str = ""
+    storage_protocol: str = ""
+    multiattach_type: str = ""
+    data_type: str = ""
+
+
+@dataclass(frozen=True)
 class Cloud:
     """What a cloud tells through its APIs, and the things made in it for Tempest."""
 
@@ -47,7 +59,7 @@ class Cloud:
     service_types: frozenset[str]
     compute_ceiling: str
     placement_ceiling: str
-    volume_ceiling: str
+    volumes: Volumes
     network_extensions: tuple[str, ...]
     compute_hosts: tuple[str, ...]  # of the nodes that are up
     dashboard_url: str
@@ -72,8 +84,8 @@ def render(
     """Return the text of tempest.conf. `folder` takes logs and locks, scenarios upload the disk `image`.
 
     Flags stay as they are: a feature that is missing has to show as failed. Only what the cloud itself tells
-    is filled in: `latest`, the number of nodes, and the services of the catalog. Guests that do not exist
-    cannot be logged in to: `run_validation` is off on the fake hypervisor.
+    is filled in: `latest`, the number of nodes, the volume types and the services of the catalog. Guests that
+    do not exist cannot be logged in to: `run_validation` is off on the fake hypervisor.
     """
     conf = _parser()
     for section, options in _facts(cloud, hypervisor, folder, image).items():
@@ -87,6 +99,8 @@ def render(
         conf.remove_option("compute", "max_microversion")
         if cloud.compute_ceiling:
             conf["compute"]["max_microversion"] = cloud.compute_ceiling
+    if conf.get("volume-feature-enabled", "volume_types_for_data_volume", fallback="") == "true":
+        conf["volume-feature-enabled"]["volume_types_for_data_volume"] = cloud.volumes.data_type
     wanted = conf.getint("compute", "min_compute_nodes", fallback=1)
     conf["compute"]["min_compute_nodes"] = str(max(1, min(wanted, len(cloud.compute_hosts))))
     if hypervisor == "qemu" and len(cloud.compute_hosts) > 1:
@@ -116,7 +130,6 @@ def _facts(cloud: Cloud, hypervisor: Hypervisor, folder: Path, image: Path) -> d
     admin = cloud.administrator
     # Under TCG on a busy machine a guest may need a minute to its login; a fake one is there at once.
     patience = "60" if hypervisor == "fake" else "300"
-    volume_type = next((kind for kind in SERVICES["cinder"] if kind in cloud.service_types), "volumev3")
     facts = {
         "DEFAULT": {
             "log_dir": str(folder),
@@ -161,15 +174,29 @@ def _facts(cloud: Cloud, hypervisor: Hypervisor, folder: Path, image: Path) -> d
             "image_alt_ssh_user": "pileus",
             "ssh_timeout": patience,
         },
-        "volume": {"catalog_type": volume_type, "build_timeout": patience},
+        "volume": _volume_facts(cloud, patience),
         "scenario": {"img_file": str(image), "img_disk_format": "qcow2", "dhcp_client": "udhcpc"},
     }
-    for section, ceiling in (("placement", cloud.placement_ceiling), ("volume", cloud.volume_ceiling)):
-        if ceiling:
-            facts.setdefault(section, {})["max_microversion"] = ceiling
+    if cloud.placement_ceiling:
+        facts["placement"] = {"max_microversion": cloud.placement_ceiling}
     if cloud.dashboard_url:
         facts["dashboard"] = {"dashboard_url": cloud.dashboard_url}
     return facts
+
+
+def _volume_facts(cloud: Cloud, patience: str) -> dict[str, str]:
+    told = cloud.volumes
+    known = {
+        "max_microversion": told.ceiling, "backend_names": ",".join(told.backend_names),
+        "vendor_name": told.vendor_name, "storage_protocol": told.storage_protocol,
+        "volume_type_multiattach": told.multiattach_type,
+    }
+    kind = next((kind for kind in SERVICES["cinder"] if kind in cloud.service_types), "block-storage")
+    # Backups are files of the nodes, as those of Cinder's posix driver: no object store has them.
+    return {
+        "catalog_type": kind, "build_timeout": patience, "backup_driver": "posix",
+        **{name: value for name, value in known.items() if value},
+    }
 
 
 # The security rules that the tests of [identity-feature-enabled] security_compliance expect to meet. The

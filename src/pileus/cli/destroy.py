@@ -14,7 +14,7 @@ from pileus.settings import Settings
 _OURS = (
     "admin-password", "cache", "cluster", "clouds.yaml", "demo", "images", "instances", "lock", "made-user", "member",
     "net", "nodes", "openrc", "pileus.db", "pileus.db.moved", "pileus.db-shm", "pileus.db-wal", "pileus.log", "run",
-    "scratch", "tmp",
+    "scratch", "tmp", "volume-backups", "volumes",
 )
 """What a cloud puts into its state folder."""
 
@@ -40,8 +40,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def remove_all(settings: Settings) -> None:
-    """Remove guests, network and files; the cloud's process must not run."""
+    """Remove guests, network, volumes and files; the cloud's process must not run."""
     from pileus.node.assemble import clean_host, make_offline
+    from pileus.node.storage import adoption
 
     if settings.hypervisor == "qemu" and settings.state.exists():
         hypervisor, network = make_offline(settings)
@@ -50,6 +51,7 @@ async def remove_all(settings: Settings) -> None:
             await hypervisor.destroy(guest.id)
         await hypervisor.stop()
         await network.teardown()
+        await adoption.remove_all(settings.state)
         clean_host(settings)
     for name in _OURS:
         path = settings.state / name

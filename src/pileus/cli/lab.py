@@ -97,9 +97,6 @@ def _up(folder: Path, options: argparse.Namespace) -> int:
     print(f"\nThe lab {choice.layout} is up after {time.monotonic() - began:.0f} s.")
     _status(lab)
     print(_guide(lab))
-    storage = [node.name for node in lab.nodes.values() if "storage" in node.spec.roles]
-    if storage:
-        print(f"  Not yet:   {', '.join(storage)} has joined, but Pileus has no volume service")
     return 0
 
 

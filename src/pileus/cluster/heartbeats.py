@@ -49,6 +49,7 @@ class Heartbeats:
         from pileus.cluster import nodes as members
         from pileus.compute import nodes
         from pileus.network import wiring
+        from pileus.volume import backends
 
         # None of these was heard before that: a node is down 30 s after its last word, not later.
         now = self.cloud.world.now() - EVERY
@@ -56,4 +57,5 @@ class Heartbeats:
         # One that was removed must not be made again by its last sign of life.
         there = [name for name in names if name in joined or name in self.own]
         nodes.heartbeats(tx, there, now)
+        backends.heartbeats(tx, there, now)
         wiring.heartbeats(tx, self.cloud, there)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import names, orders, snapshots, states
+from pileus.compute import names, orders, snapshots, spec, states
 from pileus.compute.schemas import CreateBackup
 from pileus.image import images
 from pileus.web.call import Call, Reply
+from pileus.web.errors import BadRequest
 from pileus.work import tasks
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Rotation(msgspec.Struct, frozen=True):
 def create(call: Call, row: Any, value: CreateBackup) -> Reply:
     """createBackup: 202; its Location names the image, from 2.45 on its body does; none of both for rotation 0."""
     states.require(call.context, row, "createBackup")
+    if spec.is_on_volume(row):
+        raise BadRequest("Backup is not supported for volume-backed instances.")
     own = {"image_type": "backup", "backup_type": value.backup_type}
     image_id = snapshots.make(call, row, names.check_name(value.name), {**value.metadata, **own}, call.context)
     orders.begin(call, row, "createBackup", "compute_backup_instance", "image_backup")

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from msgspec import UNSET
 
 from pileus.compute import (
+    block_devices,
+    boot_devices,
     demand,
     flavors,
     instance_actions,
@@ -24,13 +26,13 @@ from pileus.compute import (
     wishes,
     zones,
 )
-from pileus.compute.schemas import BlockDevice, Fault, FlavorFacts, Hints, ImageFacts, NewServer, NewServerBody
+from pileus.compute.schemas import Fault, FlavorFacts, Hints, ImageFacts, NewServer, NewServerBody
 from pileus.compute.tables import keypair, server, server_group, server_tag
 from pileus.compute.versions import in_path
 from pileus.compute.views import links
-from pileus.image import images
 from pileus.network import networks, security_groups
 from pileus.node.contract import ServerTask
+from pileus.volume import placing
 from pileus.web.call import Call, Reply
 from pileus.web.errors import BadRequest, Forbidden, NotFound, OverQuota
 from pileus.web.schemas import as_bool
@@ -49,7 +51,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     asked: NewServer
     name: str
     flavor: FlavorFacts
-    image: ImageFacts
+    boot: boot_devices.Boot
     key: Any  # row of keypair, or None
     group: Any  # row of server_group, or None
     groups: list[str] | None  # ids of security groups; None: what the network gives by itself
@@ -102,9 +104,10 @@ def _order(call: Call, body: NewServerBody) -> Order:
         raise BadRequest("A server belongs to a project: use a token that is scoped to one.")
     count = _count(call, asked)
     flavor = _flavor(call, asked)
-    image = boot_image(call, _image_id(call, asked))
+    boot = boot_devices.plan(call, asked, flavor, count)
+    image = boot.image
     spec.check_fit(flavor, image)
-    if flavor.disk == 0 and not call.allows(
+    if flavor.disk == 0 and not image.volume and not call.allows(
         "os_compute_api:servers:create:zero_disk_flavor", project_id=call.context.project_id
     ):
         raise Forbidden("Only volume-backed servers are allowed for flavors with zero disk.")
@@ -118,7 +121,7 @@ def _order(call: Call, body: NewServerBody) -> Order:
     nics.check_quota(call, plan, count)
     physical = networks.physical(call.tx, {nic.network_id for nic in plan})
     return Order(
-        asked=asked, name=names.check_name(asked.name), flavor=flavor, image=image, key=key_of(call, asked.key_name),
+        asked=asked, name=names.check_name(asked.name), flavor=flavor, boot=boot, key=key_of(call, asked.key_name),
         group=group, groups=_security_groups(call, asked), plan=plan,
         wish=msgspec.structs.replace(wish, physical=physical),
         hints={**msgspec.to_builtins(hints), **({FORCED: True} if wish.host else {})}, count=count,
@@ -155,50 +158,6 @@ def flavor_facts(call: Call, flavor_id: str) -> FlavorFacts:
         seq=found.seq, id=found.id, name=found.name, vcpus=found.vcpus, ram=found.ram, disk=found.disk,
         ephemeral=found.ephemeral, swap=found.swap, rxtx_factor=found.rxtx_factor, extra_specs=found.extra_specs,
     )
-
-
-def _image_id(call: Call, asked: NewServer) -> str:
-    """The image to boot from; block devices may only say the same in other words."""
-    if asked.block_device_mapping:
-        raise BadRequest("block_device_mapping: volumes are not offered by this cloud; boot from an image.")
-    image_id = names.last_part(asked.image)
-    for device in asked.block_device_mapping_v2:
-        image_id = _plain_image(device, image_id)
-    if not image_id:
-        raise BadRequest("Missing imageRef attribute")
-    if not _is_uuid(image_id):
-        raise BadRequest(f"Invalid input for field/attribute imageRef. Value: {asked.image}. It is not a UUID.")
-    return image_id
-
-
-def _plain_image(device: BlockDevice, image_id: str) -> str:
-    if device.source_type != "image" or device.destination_type == "volume":
-        raise BadRequest(
-            f"Block Device Mapping is Invalid: a device from '{device.source_type}' to '{device.destination_type}' "
-            "needs volumes, which this cloud does not offer; the root disk may come from an image, locally."
-        )
-    found = device.uuid or device.image_id or ""
-    if str(device.boot_index) != "0":
-        raise BadRequest("Block Device Mapping is Invalid: only the root disk (boot_index 0) can come from an image.")
-    if image_id and image_id != found:
-        raise BadRequest("Block Device Mapping is Invalid: its image is another than imageRef.")
-    return found
-
-
-def _is_uuid(text: str) -> bool:
-    plain = text.replace("-", "").lower()
-    return len(plain) == 32 and not set(plain) - set("0123456789abcdef")
-
-
-def boot_image(call: Call, image_id: str) -> ImageFacts:
-    """An image that the caller may boot. Raises BadRequest when it is unknown or not ready."""
-    try:
-        info = images.get_visible(call.tx, call.context, image_id)
-    except NotFound:
-        raise BadRequest("Can not find requested image") from None
-    if info.status != "active":
-        raise BadRequest(f"Image {image_id} is not active: it is {info.status}.")
-    return spec.image_facts(info)
 
 
 def key_of(call: Call, name: str | None) -> Any:
@@ -283,41 +242,55 @@ def _wish(call: Call, asked: NewServer, hints: Hints, flavor: FlavorFacts, image
 
 
 def _make(call: Call, order: Order, index: int) -> str:
-    """One of the servers: row, claim, ports, task. Its id."""
-    tx, cloud, context = call.tx, call.cloud, call.context
-    server_id = cloud.world.uuid()
+    """One of the servers: row, claim, ports, disks, task. Its id."""
+    server_id = call.cloud.world.uuid()
     name = order.name if order.count == 1 else f"{order.name}-{index + 1}"
     values = _row(call, order, server_id, name, index)
-    owner = scheduler.Owner(
-        consumer=server_id, project_id=context.project_id or "", user_id=context.user_id
-    )
     try:
-        host = scheduler.place(tx, cloud, order.wish, owner)
-    except scheduler.NoValidHost as reason:
-        return _fail(call, values, reason)
+        if not order.boot.makes_volumes:
+            return _placed(call, order, values)
+        with call.tx.savepoint():
+            return _placed(call, order, values)
+    except (scheduler.NoValidHost, placing.NoPlace) as reason:
+        return _fail(call, {**values, "own_ports": [], "nic_tags": {}, "host": None, "zone": None}, reason)
+
+
+def _placed(call: Call, order: Order, values: dict[str, Any]) -> str:
+    tx, cloud, context, server_id = call.tx, call.cloud, call.context, values["id"]
+    owner = scheduler.Owner(consumer=server_id, project_id=context.project_id or "", user_id=context.user_id)
+    host = scheduler.place(tx, cloud, order.wish, owner)
     wired = nics.wire(
         call, order.plan, server_id=server_id, host=host.name, zone=host.zone, hostname=values["hostname"],
         groups=order.groups,
     )
-    values |= {"host": host.name, "zone": host.zone, "own_ports": wired.own, "nic_tags": wired.tags}
+    boot = order.boot
+    values |= {
+        "host": host.name, "zone": host.zone, "own_ports": wired.own, "nic_tags": wired.tags,
+        "task_state": block_devices.MAPPING if boot.has_volumes else "spawning",
+    }
     row = _insert(call, values)
     instance_actions.begin(call, server_id, "create", "compute__do_build_and_run_instance", host.name)
+    disks = boot_devices.make(call, server_id, order.flavor, boot) if boot.disks else []
+    if boot.has_volumes:
+        boot_devices.begin(call, disks, host.name)  # it is built once they are there
+        return str(server_id)
     tasks.enqueue(
         tx, cloud, "server.build", node=host.name, resource=f"server:{server_id}", request_id=call.request_id,
-        arguments=ServerTask(server_id=server_id, spec=spec.build(cloud, row, wired.ports)),
+        arguments=ServerTask(server_id=server_id, spec=spec.build(cloud, row, wired.ports, disks)),
     )
-    return server_id
+    return str(server_id)
 
 
-def _fail(call: Call, values: dict[str, Any], reason: scheduler.NoValidHost) -> str:
+def _fail(call: Call, values: dict[str, Any], reason: scheduler.NoValidHost | placing.NoPlace) -> str:
     """A server that found no host: it exists, in error, and tells why."""
-    message = f"No valid host was found. {reason}"
+    message = f"No valid host was found. {reason}" if isinstance(reason, scheduler.NoValidHost) else str(reason)
     fault = Fault(code=500, message=message[:255], created=call.now, details=message)
     values |= {"vm_state": states.ERROR, "task_state": None, "fault": msgspec.to_builtins(fault)}
     _insert(call, values)
     instance_actions.begin(call, values["id"], "create", "conductor_schedule_and_build_instances")
     instance_actions.finish(call.tx, values["id"], call.request_id, call.now, message)
-    scheduler.keep(call.tx, call.cloud, values["id"], reason)
+    if isinstance(reason, scheduler.NoValidHost):
+        scheduler.keep(call.tx, call.cloud, values["id"], reason)
     return str(values["id"])
 
 
@@ -339,7 +312,7 @@ def _insert(call: Call, values: dict[str, Any]) -> _Row:
 
 
 def _row(call: Call, order: Order, server_id: str, name: str, index: int) -> dict[str, Any]:
-    asked, key, version = order.asked, order.key, call.version or (2, 1)
+    asked, key, image, version = order.asked, order.key, order.boot.image, call.version or (2, 1)
     description = None if asked.description is UNSET else asked.description
     groups = [] if asked.security_groups is UNSET else [g.name for g in asked.security_groups if g.name]
     if asked.hostname is UNSET:
@@ -351,11 +324,12 @@ def _row(call: Call, order: Order, server_id: str, name: str, index: int) -> dic
         "id": server_id, "project_id": call.context.project_id, "user_id": call.context.user_id, "name": name,
         "description": name if version < (2, 19) else description, "hostname": hostname, "vm_state": states.BUILDING,
         "task_state": "spawning", "power_state": 0, "progress": 0, "host": None, "zone": None,
-        "pinned_zone": order.wish.zone, "image_id": order.image.id, "image": msgspec.to_builtins(order.image),
+        "pinned_zone": order.wish.zone, "image_id": image.id if not image.volume else None,
+        "image": msgspec.to_builtins(image),
         "flavor_id": order.flavor.id, "flavor": msgspec.to_builtins(order.flavor), "old_flavor": None,
         "vcpus": order.flavor.vcpus, "ram": order.flavor.ram, "key_name": key.name if key else None,
         "key_data": key.public_key if key else None, "user_data": asked.user_data,
-        "config_drive": drive or order.image.properties.get("img_config_drive") == "mandatory",
+        "config_drive": drive or image.properties.get("img_config_drive") == "mandatory",
         "metadata": asked.metadata, "hints": order.hints, "group_id": order.group.id if order.group else None,
         "security_groups": groups, "access_ip_v4": names.address(asked.access_ip_v4, 4, "accessIPv4"),
         "access_ip_v6": names.address(asked.access_ip_v6, 6, "accessIPv6"), "disk_config": _disk_config(asked),

@@ -34,9 +34,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
 def of(flavor: FlavorFacts, image: ImageFacts | None) -> Demand:
     """The demand of a flavor with an image. Raises BadRequest for extra specs that cannot be read."""
+    root = 0 if image is not None and image.volume else flavor.disk
     resources = {
-        "VCPU": flavor.vcpus, "MEMORY_MB": flavor.ram,
-        "DISK_GB": flavor.disk + flavor.ephemeral + -(-flavor.swap // 1024),
+        "VCPU": flavor.vcpus, "MEMORY_MB": flavor.ram, "DISK_GB": root + flavor.ephemeral + -(-flavor.swap // 1024),
     }
     required: set[str] = set()
     forbidden = {_DISABLED}

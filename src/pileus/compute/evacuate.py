@@ -1,7 +1,7 @@
-"""evacuate: a server whose node is down is built again on another, from its image.
+"""evacuate: a server whose node is down is built again on another: from its image, or on the volume that it boots from.
 
-The disks that it had are out of reach, as Nova's are without shared storage. When the old node comes back it removes
-what it still has of the guest; until then the migration holds the guest's place there.
+The disks of the node's own are out of reach, as Nova's are without shared storage; volumes are not. When the old node
+comes back it removes what it still has of the guest; until then the migration holds the guest's place there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from pileus.compute import create, migrations, nodes, orders, scheduler, servers, spec, states, wishes
+from pileus.compute import block_devices, create, migrations, nodes, orders, scheduler, servers, spec, states, wishes
 from pileus.compute.actors import Actor
 from pileus.compute.schemas import Evacuate
 from pileus.network import ports
@@ -77,6 +77,8 @@ def begin(
     """Claim on another node and have the guest built there; the old node is to remove its copy when it is back.
 
     The caller answers for it that the old node runs nothing. Raises NoValidHost; then nothing has changed."""
+    if reason := block_devices.out_of_reach(by.tx, by.now, *block_devices.of(by.tx, row.id)):
+        raise scheduler.NoValidHost(reason)
     wish = wishes.of_server(by.tx, row, "evacuate", host=host, forced=forced, avoid=frozenset({row.host}))
     owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)
     uuid = by.cloud.world.uuid()
@@ -90,6 +92,7 @@ def begin(
 def _order(by: Actor, row: Any, chosen: scheduler.Host, off: bool) -> None:
     # What the old node was asked for before it went down is overtaken.
     orders.drop_waiting(by.tx, row.id)
+    block_devices.end_detaching(by.tx, by.cloud, row, by.request_id)
     migrations.clean(by.tx, by.cloud, row, migrations.newest(by.tx, row.id), row.host, by.request_id)
     servers.change(by.tx, row.id, by.now, host=chosen.name, zone=chosen.zone)
     ports.move(by.tx, by.cloud, row.id, chosen.name)
@@ -98,8 +101,11 @@ def _order(by: Actor, row: Any, chosen: scheduler.Host, off: bool) -> None:
         by, placed, "evacuate", "rebuild_server", "rebuilding", progress=0, fault=None, old_flavor=None,
         rescue_image=None, old_vm_state=states.STOPPED if off else states.ACTIVE,
     )
+    # With new keys, so that what may still run at the old place cannot write the volumes any more.
+    if block_devices.prepare(by.tx, by.cloud, placed, by.request_id, anew=True):
+        return servers.change(by.tx, row.id, by.now, task_state=block_devices.REMAPPING)
     described = orders.described(by.tx, by.cloud, servers.held(by.tx, row.id))
-    orders.send(by.tx, by.cloud, placed, "build", request_id=by.request_id, spec=described)
+    return orders.send(by.tx, by.cloud, placed, "build", request_id=by.request_id, spec=described)
 
 
 def ended(end: End) -> None:

@@ -29,6 +29,7 @@ _EXTENSIONS = (
     ("os-console-output", "ConsoleOutput", "The serial console's log."),
     ("os-consoles", "Consoles", "Screens of servers."),
     ("os-extended-volumes", "ExtendedVolumes", "Volumes attached to servers."),
+    ("os-block-device-mapping-v2-boot", "BlockDeviceMappingV2Boot", "The disks that servers are made with."),
     ("os-flavor-access", "FlavorAccess", "Private flavors."),
     ("os-flavor-extra-specs", "FlavorExtraSpecs", "Extra specs of flavors."),
     ("os-flavor-manage", "FlavorManage", "Make and remove flavors."),
@@ -57,6 +58,8 @@ _EXTENSIONS = (
     ("os-tenant-networks", "OSTenantNetworks", "Networks of a project."),
     ("os-used-limits", "UsedLimits", "How much of the limits is used."),
     ("os-user-data", "UserData", "User data of servers."),
+    ("os-volume-attachment-update", "VolumeAttachmentUpdate", "Change how a server has a volume."),
+    ("os-volumes", "Volumes", "Volumes of servers, and the volume service's of old."),
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.compute import instance_actions, migrations, nodes, orders, servers, snapshots, states
+from pileus.compute import block_devices, instance_actions, migrations, nodes, orders, servers, snapshots, states
 from pileus.compute.schemas import Lock, Reboot, ResetState
 from pileus.compute.tables import console_token, migration, server
 from pileus.image import images
@@ -180,6 +180,7 @@ def bury(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
             ports.delete(tx, cloud, port.id)
         else:
             ports.release(tx, cloud, port.id)
+    block_devices.let_go(tx, cloud, row)
     allocations.release(tx, row.id)
     for uuid in tx.scalars(sa.select(migration.c.uuid).where(migration.c.server_id == row.id)):
         allocations.release(tx, uuid)

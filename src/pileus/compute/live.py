@@ -23,6 +23,7 @@ from msgspec import UNSET
 from pileus.compute import (
     availability_zones,
     compatible,
+    devices,
     instance_actions,
     migrations,
     nodes,
@@ -41,6 +42,7 @@ from pileus.compute.migrations import LIVE
 from pileus.compute.schemas import LiveMigrate
 from pileus.network import ports
 from pileus.placement import allocations
+from pileus.volume import attachments
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 from pileus.web.schemas import as_bool
@@ -76,7 +78,7 @@ def migrate(call: Call, row: Any, value: LiveMigrate) -> None:
         call.enforce("os_compute_api:os-migrate-server:migrate_live:host", project_id=row.project_id)
         zones.known_host(call, value.host)
     try:
-        _check_disks(row, value)
+        _check_disks(call.tx, row, value)
         begin(call, row, value.host, forced=force or (value.host is not None and version < (2, 30)))
     except Refused as reason:
         if version < _SYNCHRONOUS_BELOW:
@@ -85,9 +87,16 @@ def migrate(call: Call, row: Any, value: LiveMigrate) -> None:
         _failed_at_once(call, row, value.host, str(reason))
 
 
-def _check_disks(row: Any, value: LiveMigrate) -> None:
-    """Guests have disks of their node's own, which only block migration carries."""
-    if row.image is not None and value.block_migration != "auto" and not as_bool(value.block_migration):
+def has_local_disks(tx: Tx, row: Any) -> bool:
+    """Whether a server has disks beside its volumes."""
+    image = spec.facts_of(row)
+    local = devices.local_sizes(spec.flavor_of(row), devices.of_server(tx, row.id))
+    return image is None or not image.volume or any(local)
+
+
+def _check_disks(tx: Tx, row: Any, value: LiveMigrate) -> None:
+    """Only block migration carries disks of the node's own."""
+    if has_local_disks(tx, row) and value.block_migration != "auto" and not as_bool(value.block_migration):
         raise Refused(
             f"{row.host} is not on shared storage: Shared storage live-migration requires either shared storage or "
             "boot-from-volume with no local disks. Migrate with block_migration true."
@@ -184,6 +193,7 @@ def goes(end: End, move: Any) -> None:
     zone = availability_zones.by_host(tx).get(move.dest, cloud.settings.availability_zone)
     servers.change(tx, row.id, end.now, host=move.dest, zone=zone, progress=100)
     ports.move(tx, cloud, row.id, move.dest)
+    attachments.moved(tx, row.id, move.dest)
     migrations.change(tx, move, end.now, status="post-migrating", reason=None)
     moved = servers.held(tx, row.id)
     described = orders.described(tx, cloud, moved)

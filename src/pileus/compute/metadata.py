@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import servers
+from pileus.compute import devices, servers
+from pileus.compute.schemas import FlavorFacts
 from pileus.network import networks, ports
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def answer(tx: Tx, cloud: Cloud, server_id: str, port: PortInfo | None, path: st
         return 404, _TEXT, b"404 Not Found\n"
     parts = _parts(path)
     own = ports.of_servers(tx, [server_id]).get(server_id, [])
-    found = _openstack(cloud, row, own, parts[1:]) if parts[:1] == ["openstack"] else _ec2(row, own, parts)
+    disks = devices.of_server(tx, server_id)
+    found = (
+        _openstack(cloud, row, own, disks, parts[1:]) if parts[:1] == ["openstack"] else _ec2(row, own, disks, parts)
+    )
     return found if found is not None else (404, _TEXT, b"404 Not Found\n")
 
 
@@ -57,15 +61,17 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("?")[0].split("/") if part]
 
 
-def drive_files(cloud: Cloud, row: Any, own: list[PortInfo]) -> Iterator[tuple[str, bytes]]:
+def drive_files(
+    cloud: Cloud, row: Any, own: list[PortInfo], disks: Sequence[Any] = ()
+) -> Iterator[tuple[str, bytes]]:
     """Path and content of every file of the config drive."""
     for version in OPENSTACK:
         for name, make, since in _FILES:
             if version >= since:  # "latest" sorts behind every date
-                content = make(cloud, row, own)
+                content = make(cloud, row, own, disks)
                 if content is not None:
                     yield f"openstack/{version}/{name}", content
-    yield "ec2/latest/meta-data.json", _encode(_ec2_tree(row, own))
+    yield "ec2/latest/meta-data.json", _encode(_ec2_tree(row, own, disks))
     if row.user_data is not None:
         yield "ec2/latest/user-data", user_data(row)
 
@@ -73,7 +79,9 @@ def drive_files(cloud: Cloud, row: Any, own: list[PortInfo]) -> Iterator[tuple[s
 # -- OpenStack's layout
 
 
-def _openstack(cloud: Cloud, row: Any, own: list[PortInfo], parts: list[str]) -> Answer | None:
+def _openstack(
+    cloud: Cloud, row: Any, own: list[PortInfo], disks: Sequence[Any], parts: list[str]
+) -> Answer | None:
     if not parts:
         return 200, _TEXT, "\n".join(OPENSTACK).encode()
     version, rest = parts[0], parts[1:]
@@ -89,18 +97,18 @@ def _openstack(cloud: Cloud, row: Any, own: list[PortInfo], parts: list[str]) ->
         return 200, _TEXT, "\n".join(names).encode()
     if len(rest) > 1 or rest[0] not in files:
         return None
-    content = files[rest[0]](cloud, row, own)
+    content = files[rest[0]](cloud, row, own, disks)
     if content is None:
         return None
     return 200, "application/octet-stream" if rest[0] == "user_data" else _JSON, content
 
 
-def _meta_data(cloud: Cloud, row: Any, own: list[PortInfo]) -> bytes:
+def _meta_data(cloud: Cloud, row: Any, own: list[PortInfo], disks: Sequence[Any]) -> bytes:
     data: dict[str, Any] = {
         "uuid": row.id, "name": row.name, "hostname": _full_name(cloud, row), "launch_index": row.launch_index,
         "availability_zone": row.zone or "", "project_id": row.project_id,
-        "random_seed": base64.b64encode(cloud.world.secret(512).encode()[:512]).decode(), "devices": _devices(row, own),
-        "dedicated_cpus": [],
+        "random_seed": base64.b64encode(cloud.world.secret(512).encode()[:512]).decode(),
+        "devices": _devices(row, own, disks), "dedicated_cpus": [],
     }
     if row.metadata:
         data["meta"] = row.metadata
@@ -115,15 +123,22 @@ def _full_name(cloud: Cloud, row: Any) -> str:
     return row.hostname if "." in row.hostname or not domain else f"{row.hostname}.{domain}"
 
 
-def _devices(row: Any, own: list[PortInfo]) -> list[dict[str, Any]]:
+def _devices(row: Any, own: list[PortInfo], disks: Sequence[Any]) -> list[dict[str, Any]]:
     """Only devices that the user tagged are told of."""
-    return [
+    found: list[dict[str, Any]] = [
         {"type": "nic", "bus": "none", "address": "none", "mac": port.mac, "tags": [row.nic_tags[port.id]]}
         for port in own if port.id in row.nic_tags
     ]
+    for disk in disks:
+        if disk.tag:
+            serial = {"serial": disk.volume_id} if disk.volume_id else {}
+            found.append({
+                "type": "disk", "bus": "none", "address": "none", **serial, "path": disk.device, "tags": [disk.tag],
+            })
+    return found
 
 
-def _network_data(cloud: Cloud, row: Any, own: list[PortInfo]) -> bytes:
+def _network_data(cloud: Cloud, row: Any, own: list[PortInfo], disks: Sequence[Any]) -> bytes:
     links: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     services: list[dict[str, str]] = []
@@ -169,13 +184,13 @@ def user_data(row: Any) -> bytes:
     return base64.b64decode("".join(row.user_data.split()))
 
 
-_Make = Callable[["Cloud", Any, "list[PortInfo]"], "bytes | None"]
+_Make = Callable[["Cloud", Any, "list[PortInfo]", Sequence[Any]], "bytes | None"]
 _FILES: tuple[tuple[str, _Make, str], ...] = (
     ("meta_data.json", _meta_data, "2012-08-10"),
-    ("user_data", lambda cloud, row, own: None if row.user_data is None else user_data(row), "2012-08-10"),
-    ("vendor_data.json", lambda cloud, row, own: b"{}", "2013-10-17"),
+    ("user_data", lambda cloud, row, own, disks: None if row.user_data is None else user_data(row), "2012-08-10"),
+    ("vendor_data.json", lambda cloud, row, own, disks: b"{}", "2013-10-17"),
     ("network_data.json", _network_data, "2015-10-15"),
-    ("vendor_data2.json", lambda cloud, row, own: b"{}", "2016-10-06"),
+    ("vendor_data2.json", lambda cloud, row, own, disks: b"{}", "2016-10-06"),
 )
 
 
@@ -198,7 +213,7 @@ def _keep_password(tx: Tx, row: Any, parts: list[str], body: bytes) -> Answer:
 # -- EC2's layout
 
 
-def _ec2(row: Any, own: list[PortInfo], parts: list[str]) -> Answer | None:
+def _ec2(row: Any, own: list[PortInfo], disks: Sequence[Any], parts: list[str]) -> Answer | None:
     if not parts:
         return 200, _TEXT, "\n".join(EC2).encode()
     if parts[0] not in EC2:
@@ -210,7 +225,7 @@ def _ec2(row: Any, own: list[PortInfo], parts: list[str]) -> Answer | None:
         return (200, "application/octet-stream", user_data(row)) if row.user_data is not None else None
     if parts[1] != "meta-data":
         return None
-    place: Any = _ec2_tree(row, own)
+    place: Any = _ec2_tree(row, own, disks)
     for part in parts[2:]:
         if not isinstance(place, dict):
             return None
@@ -228,7 +243,7 @@ def _ec2_text(place: Any) -> str:
     return "\n".join(f"{key}/" if isinstance(value, dict) and "=" not in key else key for key, value in place.items())
 
 
-def _ec2_tree(row: Any, own: list[PortInfo]) -> dict[str, Any]:
+def _ec2_tree(row: Any, own: list[PortInfo], disks: Sequence[Any]) -> dict[str, Any]:
     fixed = [address for port in own for _, address in port.fixed_ips if ":" not in address]
     floating = [address for port in own for _, address in port.floating_ips]
     groups = dict.fromkeys(name for port in own for name in port.security_group_names)
@@ -239,11 +254,22 @@ def _ec2_tree(row: Any, own: list[PortInfo]) -> dict[str, Any]:
         "local-ipv4": fixed[0] if fixed else "", "placement": {"availability-zone": row.zone or ""},
         "public-hostname": row.hostname, "public-ipv4": floating[0] if floating else "",
         "reservation-id": row.reservation_id, "security-groups": "\n".join(groups),
-        "block-device-mapping": {"ami": "vda", "root": "/dev/vda"},
+        "block-device-mapping": _ec2_disks(row, disks),
     }
     if row.key_data:
         tree["public-keys"] = {f"0={row.key_name}": {"openssh-key": row.key_data}}
     return tree
+
+
+def _ec2_disks(row: Any, disks: Sequence[Any]) -> dict[str, str]:
+    """Disks by EC2's names: the root disk, those of the node, and volumes as `ebs0` and on."""
+    image = row.image or {}
+    local = devices.local_names(msgspec.convert(row.flavor, FlavorFacts), disks, not image.get("volume"))
+    volumes = sorted(disk.device for disk in disks if disk.volume_id)
+    return {
+        "ami": "vda", "root": "/dev/vda", **{name: path for name, path in local.items() if name != "root"},
+        **{f"ebs{number}": path for number, path in enumerate(volumes)},
+    }
 
 
 def _short(ident: str) -> str:

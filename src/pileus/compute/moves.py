@@ -42,6 +42,7 @@ from pileus.compute.actors import Actor
 from pileus.compute.schemas import FlavorFacts, Migrate
 from pileus.network import ports
 from pileus.placement import allocations
+from pileus.volume import attachments
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
 
@@ -257,6 +258,7 @@ def _hold_again(end: End, uuid: str) -> None:
 def _settle_at(end: End, host: str) -> Any:
     """The server is on this node from now on, and so are its ports; its row."""
     ports.move(end.tx, end.cloud, end.row.id, host)
+    attachments.moved(end.tx, end.row.id, host)
     end.write(host=host, zone=_zone(end, end.cloud, host))
     moved = servers.held(end.tx, end.row.id)
     assert moved is not None

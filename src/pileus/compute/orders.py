@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import instance_actions, nodes, servers, spec
+from pileus.compute import devices, instance_actions, nodes, servers, spec
 from pileus.compute.actors import Actor
 from pileus.compute.schemas import Fault
 from pileus.network import ports
@@ -70,8 +70,9 @@ def send(
 
 def patience(cloud: Cloud, row: Any) -> float:
     """Seconds that carrying a guest with its disks to another node may take: `build_timeout` for each GiB."""
-    flavor = spec.flavor_of(row)
-    disks = flavor.disk + flavor.ephemeral + flavor.swap // 1024
+    flavor, image = spec.flavor_of(row), spec.facts_of(row)
+    root = 0 if image is not None and image.volume else flavor.disk
+    disks = root + flavor.ephemeral + flavor.swap // 1024
     return cloud.settings.build_timeout * max(1, disks + -(-flavor.ram // 1024))
 
 
@@ -92,8 +93,10 @@ def drop_steps(tx: Tx, server_id: str, *kinds: str) -> None:
 
 
 def described(tx: Tx, cloud: Cloud, row: Any, **changed: Any) -> ServerSpec:
-    """The server as its node needs it, with the ports that it has now."""
-    return spec.build(cloud, row, ports.of_servers(tx, [row.id]).get(row.id, []), **changed)
+    """The server as its node needs it, with the ports and volumes that it has now."""
+    disks = devices.of_server(tx, row.id)
+    own = ports.of_servers(tx, [row.id]).get(row.id, [])
+    return spec.build(cloud, row, own, disks, devices.specs(tx, row.id, disks), **changed)
 
 
 def fault(message: str, now: float, code: int = 500) -> dict[str, Any]:

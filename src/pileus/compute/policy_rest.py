@@ -52,6 +52,8 @@ REST_RULES: dict[str, str] = {
     **_rules("os-networks", _READER, "list", "show"),
     **_rules("os-security-groups", _READER, "get", "show"),
     **_rules("os-security-groups", _MEMBER, "create", "update", "delete", "rule:create", "rule:delete"),
+    **_rules("os-volumes", _READER, "list", "detail", "show", "snapshots:list", "snapshots:detail", "snapshots:show"),
+    **_rules("os-volumes", _MEMBER, "create", "delete", "snapshots:create", "snapshots:delete"),
     "os_compute_api:os-floating-ip-pools": "@",
     **_rules("os-floating-ips", _READER, "list", "show"),
     **_rules("os-floating-ips", _MEMBER, "create", "delete"),

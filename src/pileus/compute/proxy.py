@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pileus.volume.faults import OverLimit
 from pileus.web.body import Chunks
 from pileus.web.call import Call, Reply, SendFile, Stream
 from pileus.web.errors import NotFound, OverQuota
@@ -48,7 +49,7 @@ async def ask(
             result = await route.handler(inner)
         else:
             result = await call.db.run(lambda tx: _plain(inner, route, tx), write=route.writes)
-    except OverQuota as problem:  # which compute answers with 403, whatever the other service does
+    except (OverQuota, OverLimit) as problem:  # which compute answers with 403, whatever the other service does
         raise OverQuota(problem.message) from None
     return _decoded(result)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pileus.compute.tables import action, console_token, decision, event, migration, server, server_tag
+from pileus.compute.tables import action, block_device, console_token, decision, event, migration, server, server_tag
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -30,7 +30,7 @@ def purge(tx: Tx, cloud: Cloud) -> int:
         return 0
     actions = sa.select(action.c.id).where(action.c.server_id.in_(ids))
     tx.execute(event.delete().where(event.c.action_id.in_(actions)))
-    for of_server in (action, console_token, decision, migration, server_tag):
+    for of_server in (action, block_device, console_token, decision, migration, server_tag):
         tx.execute(of_server.delete().where(of_server.c.server_id.in_(ids)))
     tx.execute(server.delete().where(server.c.id.in_(ids)))
     return len(ids)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pileus.compute import (
+    block_devices,
     consoles,
+    devices,
     instance_actions,
     lifecycle,
     live,
@@ -45,9 +47,10 @@ def reconcile(tx: Tx, cloud: Cloud) -> int:
     now = cloud.world.now()
     consoles.forget(tx, now)
     _clean(tx, cloud)
+    mended = block_devices.mend(tx, cloud, now - _GRACE)
     rows = tx.all(_WAITING, {"before": now - _GRACE})
     if not rows:
-        return 0
+        return mended
     busy = _busy(tx, rows)
     _unblock(tx, cloud, rows)
     stuck = [row for row in rows if row.id not in busy]
@@ -57,7 +60,7 @@ def reconcile(tx: Tx, cloud: Cloud) -> int:
     for row in stuck:
         _LOG.warning("server %s is in task_state %s, but no task is left; repairing", row.id, row.task_state)
         _repair(tx, cloud, row, now)
-    return len(stuck)
+    return len(stuck) + mended
 
 
 def _busy(tx: Tx, rows: Any) -> set[str]:
@@ -68,14 +71,17 @@ def _busy(tx: Tx, rows: Any) -> set[str]:
     moving = tx.all(sa.select(migration.c.uuid, migration.c.server_id, migration.c.to_clean).where(
         migration.c.server_id.in_([row.id for row in rows])
     ))
-    asked = {f"migration:{move.uuid}": move.server_id for move in moving}
+    asked = {f"migration:{move.uuid}": [move.server_id] for move in moving}
+    for server_id, disks in devices.of_servers(tx, [row.id for row in rows]).items():
+        for name in block_devices.resources(disks):
+            asked.setdefault(name, []).append(server_id)
     old = {(orders.resource(move.server_id), move.to_clean) for move in moving}
     found = set()
     for one in tx.all(sa.select(task.c.resource, task.c.node, task.c.kind).where(
         task.c.resource.in_([*by_name, *asked]), task.c.state.in_(tasks.OPEN)
     )):
         if one.resource in asked:
-            found.add(asked[one.resource])
+            found.update(asked[one.resource])
         elif one.kind != "server.destroy" or (one.resource, one.node) not in old:
             found.add(by_name[one.resource].id)
     return found
@@ -114,6 +120,8 @@ def _repair(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
         return orders.send(tx, cloud, row, "destroy", request_id=instance_actions.last_request(tx, row.id))
     if row.task_state == "migrating" and live.lost(tx, cloud, row):
         return None
+    if row.task_state in block_devices.AFTER:
+        return block_devices.lost(tx, cloud, row)
     reason = f"the task for '{row.task_state}' was lost"
     values: dict[str, Any] = {"task_state": None, "fault": orders.fault(reason, now)}
     if row.vm_state in (states.BUILDING, states.OFFLOADED) or row.task_state.startswith(("rebuild", "resize", "rescu")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pileus.compute import create, orders, scheduler, servers, wishes
+from pileus.compute import block_devices, create, orders, scheduler, servers, wishes
 from pileus.network import ports
 from pileus.placement import allocations
 
@@ -42,6 +42,9 @@ def elsewhere(tx: Tx, cloud: Cloud, row: Any, request_id: str, error: str, now: 
     servers.change(tx, row.id, now, host=chosen.name, zone=chosen.zone, hints=hints)
     moved = servers.held(tx, row.id)
     assert moved is not None
+    if block_devices.prepare(tx, cloud, moved, request_id, anew=True):
+        servers.change(tx, row.id, now, task_state=block_devices.MAPPING)
+        return True
     described = orders.described(tx, cloud, moved)
     orders.send(tx, cloud, moved, "build", request_id=request_id, spec=described)
     return True

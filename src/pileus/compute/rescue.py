@@ -1,4 +1,4 @@
-"""rescue and unrescue: a server boots from another image, its own disk attached beside it."""
+"""rescue and unrescue: a server boots from another image, its own disk or volume attached beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from pileus.compute import create, names, orders, servers, states
+from pileus.compute import boot_images, create, names, orders, servers, spec, states
 from pileus.compute.schemas import Rescue
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest
@@ -16,10 +16,14 @@ from pileus.web.errors import BadRequest
 def rescue(call: Call, row: Any, value: Rescue | None) -> dict[str, str]:
     """rescue: 200, with the administrator's password for the rescue system."""
     states.require(call.context, row, "rescue")
-    wanted = value.image if value is not None and value.image is not UNSET else row.image_id
+    if spec.is_on_volume(row) and (call.version or (2, 1)) < (2, 87):
+        raise BadRequest(f"Instance {row.id} cannot be rescued: Cannot rescue a volume-backed instance")
+    # What is on the volume that a server boots from was an image once, and may still be one.
+    known = row.image_id or (row.image or {}).get("id")
+    wanted = value.image if value is not None and value.image is not UNSET else known
     if not wanted:
         raise BadRequest(f"Instance {row.id} has no image to rescue with; name one in rescue_image_ref.")
-    image = create.boot_image(call, names.last_part(wanted))
+    image = boot_images.boot_image(call, names.last_part(wanted))
     orders.begin(
         call, row, "rescue", "compute_rescue_instance", "rescuing", rescue_image=msgspec.to_builtins(image),
         old_vm_state=row.vm_state,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pileus.compute import (
+    block_devices,
     evacuate,
     ha,
     lifecycle,
@@ -20,6 +21,7 @@ from pileus.compute import (
     moves,
     nodes,
     orders,
+    rebuild,
     reschedule,
     resize,
     server_migrations,
@@ -75,6 +77,7 @@ def _built(end: End) -> None:
             end.fail(states.ERROR)
         return
     _forget_shelved(end)
+    block_devices.settle(end)
     end.settle(
         vm_state=states.ACTIVE, launched=end.row.launched or end.now, progress=100, shelved_image_id=None,
         old_vm_state=None, fault=None,
@@ -90,6 +93,7 @@ def _forget_shelved(end: End) -> None:
 def _rebuilt(end: End) -> None:
     if end.error:
         return end.fail(states.ERROR)
+    block_devices.settle(end)
     resize.trim(end.tx, end.cloud, end.row)
     running: Values = {"vm_state": states.ACTIVE, "launched": end.now, "progress": 100}
     if end.row.old_vm_state == states.STOPPED:
@@ -270,6 +274,7 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.power_on": {"powering-on": _started, "resize_reverting": moves.runs_again},
     "server.power_off": {
         "powering-off": _stopped(states.STOPPED), "resize_prep": moves.left, "resize_finish": _stopped(states.RESIZED),
+        "rebuilding": rebuild.stopped,
     },
     "server.reboot": dict.fromkeys(
         ("rebooting", "rebooting_hard"), _becomes(states.ACTIVE, failed=states.ERROR, fault=None)
@@ -287,6 +292,9 @@ _BY_KIND: Mapping[str, Mapping[str | None, Handler]] = {
     "server.destroy": {_ANY: _removed},
     "server.attach_nic": {_ANY: _attached},
     "server.detach_nic": {_ANY: _detached},
+    "server.attach_volume": {_ANY: block_devices.attached},
+    "server.detach_volume": {_ANY: block_devices.detached},
+    "server.extend_volume": {_ANY: End.log},
     "server.export_disks": {"resize_migrating": moves.exported},
     "server.end_export": {},
     "server.fetch_disks": {"resize_finish": _fetched},

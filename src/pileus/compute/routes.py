@@ -23,14 +23,18 @@ from pileus.compute import (
     servers,
     tags,
     topology,
+    volume_attachments,
 )
 from pileus.compute import schemas as s
+from pileus.compute import schemas_volumes as v
 from pileus.compute.routes_rest import REST_ROUTES
+from pileus.compute.schemas_rest import strict
 from pileus.compute.versions import FLOOR
 from pileus.web.routes import AUTHENTICATED, PUBLIC, Handler, Route
 
 _SERVER = "/v2.1/servers/{server_id}"
 _P = "os_compute_api:"
+_VOLUMES = "/os-volume_attachments"
 
 
 def _of(method: str, path: str, handler: Handler, status: int = 200, **more: Any) -> Route:
@@ -70,6 +74,13 @@ SERVER_ROUTES: tuple[Route, ...] = (
     _of("GET", "/os-interface/{port_id}", interfaces.show),
     _of("DELETE", "/os-interface/{port_id}", interfaces.detach, 202),
     _of("GET", "/os-security-groups", memberships.index),
+    # its volumes
+    _of("GET", _VOLUMES, volume_attachments.index, query=v.AttachmentQuery, until=(2, 74)),
+    _of("GET", _VOLUMES, volume_attachments.index, query=strict(v.AttachmentQuery), since=(2, 75)),
+    _of("POST", _VOLUMES, volume_attachments.attach, body=v.NewAttachmentBody),
+    _of("GET", _VOLUMES + "/{volume_id}", volume_attachments.show),
+    _of("PUT", _VOLUMES + "/{volume_id}", volume_attachments.update, 202, body=v.AttachmentChangeBody),
+    _of("DELETE", _VOLUMES + "/{volume_id}", volume_attachments.detach, 202),
     # what was done to it, what it says, what it is
     _of("GET", "/os-instance-actions", instance_actions.index, query=s.ActionsQuery),
     _of("GET", "/os-instance-actions/{request_id}", instance_actions.show),

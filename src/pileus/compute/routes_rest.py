@@ -27,8 +27,10 @@ from pileus.compute import (
     services,
     tenant_usage,
     usage_audit,
+    volume_proxies,
 )
 from pileus.compute import schemas_rest as s
+from pileus.compute import schemas_volumes as v
 from pileus.web.routes import ANY_VERSION, AUTHENTICATED, Handler, Route
 from pileus.web.schemas import Query
 from pileus.web.versions import Version
@@ -209,4 +211,22 @@ _NETWORKS = (
         until=_PROXY),
 )
 
-REST_ROUTES: tuple[Route, ...] = (*_FLAVORS, *_KEYPAIRS, *_PROJECTS, *_CLOUD, *_IMAGES, *_NETWORKS)
+_VOL, _SNAP, _OS_V = "/os-volumes", "/os-snapshots", _P + "os-volumes:"
+_VOLUMES = (
+    *_get(_VOL, volume_proxies.volumes, _OS_V + "list", v.AttachmentQuery, until=_PROXY),
+    *_get(_VOL + "/detail", volume_proxies.volumes, _OS_V + "detail", v.AttachmentQuery, until=_PROXY),
+    _do("POST", _VOL, volume_proxies.create_volume, _OS_V + "create", body=v.OldVolumeBody, until=_PROXY),
+    _do("GET", _VOL + "/{volume_id}", volume_proxies.show_volume, _OS_V + "show", until=_PROXY),
+    _do("DELETE", _VOL + "/{volume_id}", volume_proxies.delete_volume, _OS_V + "delete", 202, until=_PROXY),
+    *_get(_SNAP, volume_proxies.snapshots, _OS_V + "snapshots:list", v.AttachmentQuery, until=_PROXY),
+    *_get(_SNAP + "/detail", volume_proxies.snapshots, _OS_V + "snapshots:detail", v.AttachmentQuery, until=_PROXY),
+    _do("POST", _SNAP, volume_proxies.create_snapshot, _OS_V + "snapshots:create", body=v.OldSnapshotBody,
+        until=_PROXY),
+    _do("GET", _SNAP + "/{snapshot_id}", volume_proxies.show_snapshot, _OS_V + "snapshots:show", until=_PROXY),
+    _do("DELETE", _SNAP + "/{snapshot_id}", volume_proxies.delete_snapshot, _OS_V + "snapshots:delete", 202,
+        until=_PROXY),
+)
+
+REST_ROUTES: tuple[Route, ...] = (
+    *_FLAVORS, *_KEYPAIRS, *_PROJECTS, *_CLOUD, *_IMAGES, *_NETWORKS, *_VOLUMES,
+)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
+from pileus.compute.schemas_volumes import BlockDevice, DeviceTag, OldBlockDevice
 from pileus.web.schemas import Body, Count, Flag, OpenBody, Query, UuidText, since, until
 
 PrintText = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^\S(.*\S)?$")]
@@ -14,7 +15,6 @@ PrintText = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^\S(.*\S
 
 Description = Annotated[str, Meta(max_length=255)] | None
 TagText = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[^,/]*$")]
-DeviceTag = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[^,/]*$")]
 HostName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9-._]*$")]
 Password = Annotated[str, Meta(max_length=255)]
 MetaKey = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9\-_:. ]{1,255}$")]
@@ -37,16 +37,6 @@ class NetworkWish(Body):
 
 class GroupName(Body):
     name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-
-
-class BlockDevice(OpenBody):
-    source_type: Literal["volume", "image", "snapshot", "blank"] | None = None
-    destination_type: Literal["local", "volume"] | None = None
-    uuid: Annotated[str, Meta(max_length=255)] | None = None
-    image_id: Annotated[str, Meta(max_length=255)] | None = None
-    boot_index: int | Annotated[str, Meta(pattern=r"^-?[0-9]+$", max_length=8)] | None = None
-    volume_size: Any = None
-    delete_on_termination: Any = None
 
 
 class Hints(OpenBody):
@@ -74,7 +64,7 @@ class NewServer(Body):
     access_ip_v6: str = field(default="", name="accessIPv6")
     personality: Annotated[Personality | UnsetType, until(2, 56)] = UNSET
     availability_zone: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    block_device_mapping: list[dict[str, Any]] = []
+    block_device_mapping: list[OldBlockDevice] = []
     block_device_mapping_v2: list[BlockDevice] = []
     config_drive: Flag | UnsetType = UNSET
     key_name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
@@ -295,6 +285,7 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     kernel_id: str | None = None
     ramdisk_id: str | None = None
     properties: dict[str, str] = {}
+    volume: bool = False  # it is on the volume that the server boots from; then all may be empty but the properties
 
 
 class FlavorFacts(msgspec.Struct, frozen=True, kw_only=True):

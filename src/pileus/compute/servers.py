@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET, Struct
 
-from pileus.compute import names, nodes, states, views
+from pileus.compute import devices, names, nodes, states, views
 from pileus.compute.schemas import ServerChange
 from pileus.compute.tables import node, server, server_tag
 from pileus.compute.versions import in_path
@@ -152,17 +152,19 @@ def power_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
 def shown(call: Call, rows: list[Any]) -> list[Shown]:
     """Rows with all that their views need, in a fixed number of statements."""
     tx, version = call.tx, call.version or (2, 1)
-    ids = [row.id for row in rows if not row.deleted and row.host is not None]
-    by_server = faces.of_servers(tx, ids) if ids else {}
+    ids = [row.id for row in rows if not row.deleted]
+    placed = [row.id for row in rows if not row.deleted and row.host is not None]
+    by_server = faces.of_servers(tx, placed) if placed else {}
     tags = tags_of(tx, [row.id for row in rows]) if version >= (2, 26) else {}
     status: dict[str, str] | None = None
     if version >= (2, 16) and call.allows("os_compute_api:servers:show:host_status", project_id=None):
         status = host_statuses(tx, call.now)
+    disks = devices.of_servers(tx, ids)
     specs, path_version = version >= (2, 47), in_path(call)
     return [
         Shown(
             row, by_server.get(row.id, []), call.url, tags=tags.get(row.id, []), specs=specs, extended=True,
-            version=path_version,
+            version=path_version, volumes=[one for one in disks.get(row.id, ()) if one.volume_id],
             host_status=None if status is None else status.get(row.host, "UNKNOWN") if row.host else "",
         )
         for row in rows

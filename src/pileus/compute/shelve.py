@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from pileus.compute import (
+    block_devices,
     instance_actions,
     lifecycle,
     orders,
@@ -31,6 +32,8 @@ def shelve(call: Call, row: Any, value: Any) -> None:
     """shelve: 202. Shut down, stored as an image, and taken off its node at once."""
     states.require(call.context, row, "shelve")
     orders.check_up(call, row)
+    if spec.is_on_volume(row):
+        return _shelve_on_volume(call, row)
     image_id = snapshots.make(call, row, f"{row.name}-shelved", {}, call.context)
     orders.begin(
         call, row, "shelve", "compute_shelve_instance", "shelving", shelved_image_id=image_id,
@@ -38,7 +41,15 @@ def shelve(call: Call, row: Any, value: Any) -> None:
     )
     if row.vm_state != states.STOPPED:
         lifecycle.power_off(call.tx, call.cloud, row, call.request_id)
-    orders.send(call.tx, call.cloud, row, "snapshot", request_id=call.request_id, image_id=image_id)
+    return orders.send(call.tx, call.cloud, row, "snapshot", request_id=call.request_id, image_id=image_id)
+
+
+def _shelve_on_volume(call: Call, row: Any) -> None:
+    """All that has to be kept is on the volume: shut down, and off the node."""
+    orders.begin(call, row, "shelve", "compute_shelve_instance", "shelving_offloading", old_vm_state=row.vm_state)
+    if row.vm_state != states.STOPPED:
+        lifecycle.power_off(call.tx, call.cloud, row, call.request_id)
+    orders.send(call.tx, call.cloud, row, "destroy", request_id=call.request_id)
 
 
 def offload(call: Call, row: Any, value: Any) -> None:
@@ -55,14 +66,16 @@ def take_off(by: Actor, row: Any) -> None:
 
 
 def unshelve(call: Call, row: Any, value: Unshelve | None) -> None:
-    """unshelve: 202. Scheduled anew, and built from the image that it was stored as."""
+    """unshelve: 202. Scheduled anew, and built from the image that it was stored as, or on the volume it boots from."""
     states.require(call.context, row, "unshelve")
     if row.vm_state == states.SHELVED:
         orders.begin(call, row, "unshelve", "compute_unshelve_instance", "powering-on")
         described = orders.described(call.tx, call.cloud, row)
         return orders.send(call.tx, call.cloud, row, "power_on", request_id=call.request_id, spec=described)
     zone, host = _where(call, row, value)
-    image = _image(call, row)
+    image = None if spec.is_on_volume(row) else _image(call, row)
+    if why := block_devices.out_of_reach(call.tx, call.now, *block_devices.of(call.tx, row.id)):
+        raise Conflict(f"Service is unavailable at this time: {why}")
     wish = wishes.of_server(call.tx, row, "unshelve", zone=zone, host=host)
     owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)
     try:
@@ -75,12 +88,14 @@ def unshelve(call: Call, row: Any, value: Unshelve | None) -> None:
     # From here on the disk's base is the shelved image: a node that is told another would read garbage through it.
     servers.change(
         call.tx, row.id, call.now, host=chosen.name, zone=chosen.zone, pinned_zone=zone,
-        image=msgspec.to_builtins(image),
+        **({"image": msgspec.to_builtins(image)} if image is not None else {}),
     )
     ports.move(call.tx, call.cloud, row.id, chosen.name)
     placed = servers.held(call.tx, row.id)
     assert placed is not None
     orders.begin(call, placed, "unshelve", "compute_unshelve_instance", "spawning")
+    if block_devices.prepare(call.tx, call.cloud, placed, call.request_id):
+        return servers.change(call.tx, row.id, call.now, task_state=block_devices.MAPPING)
     described = orders.described(call.tx, call.cloud, placed)
     return orders.send(call.tx, call.cloud, placed, "build", request_id=call.request_id, spec=described)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from pileus.compute import names, orders, quotas, spec, states
+from pileus.compute import names, orders, quotas, spec, states, volume_images
 from pileus.compute.schemas import CreateImage
 from pileus.image import images
 from pileus.node.contract import ServerTask
@@ -31,7 +31,10 @@ def create_image(call: Call, row: Any, value: CreateImage) -> Reply:
     states.require(call.context, row, "createImage")
     if (call.version or (2, 1)) < (2, 39):
         _check_quota(call, value.metadata)
-    image_id = make(call, row, names.check_name(value.name), value.metadata, call.context)
+    name = names.check_name(value.name)
+    if spec.is_on_volume(row):
+        return where(call, volume_images.create(call, row, name, value.metadata))
+    image_id = make(call, row, name, value.metadata, call.context)
     orders.begin(call, row, "createImage", "compute_snapshot_instance", "image_snapshot")
     orders.send(call.tx, call.cloud, row, "snapshot", request_id=call.request_id, image_id=image_id)
     return where(call, image_id)
@@ -53,6 +56,17 @@ def _check_quota(call: Call, metadata: dict[str, str]) -> None:
 def make(call: Call, row: Any, name: str, properties: dict[str, str], context: Context) -> str:
     """A queued image that waits for the disk of a server; its id."""
     facts = spec.facts_of(row)
+    min_disk = spec.flavor_of(row).disk or (facts.min_disk if facts else 0)
+    image_id: str = images.create_for_snapshot(
+        call.tx, call.cloud, context, name=name, properties={**said_of(row), **properties},
+        disk_format="qcow2", min_disk=min_disk, min_ram=facts.min_ram if facts else 0,
+    )
+    return image_id
+
+
+def said_of(row: Any) -> dict[str, str]:
+    """The properties of an image that is made of a server: those of its own image, and what it is of."""
+    facts = spec.facts_of(row)
     inherited = {
         k: v for k, v in (facts.properties if facts else {}).items()
         if k not in _NOT_INHERITED and not k.startswith("owner_specified.")
@@ -65,12 +79,7 @@ def make(call: Call, row: Any, name: str, properties: dict[str, str], context: C
         own["kernel_id"] = facts.kernel_id
     if facts and facts.ramdisk_id:
         own["ramdisk_id"] = facts.ramdisk_id
-    min_disk = spec.flavor_of(row).disk or (facts.min_disk if facts else 0)
-    image_id: str = images.create_for_snapshot(
-        call.tx, call.cloud, context, name=name, properties={**inherited, **own, **properties},
-        disk_format="qcow2", min_disk=min_disk, min_ram=facts.min_ram if facts else 0,
-    )
-    return image_id
+    return {**inherited, **own}
 
 
 def give_up(tx: Tx, cloud: Cloud, server_id: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.compute import metadata
+from pileus.compute import devices, metadata
 from pileus.compute.schemas import FlavorFacts, ImageFacts
-from pileus.node.contract import ConfigDriveFile, ImageRef, NicSpec, ServerSpec
+from pileus.node.contract import ConfigDriveFile, ImageRef, NicSpec, ServerSpec, VolumeSpec
 from pileus.web.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def facts_of(row: Any) -> ImageFacts | None:
     return None if row.image is None else msgspec.convert(row.image, ImageFacts)
 
 
+def is_on_volume(row: Any) -> bool:
+    """Whether a server boots from a volume."""
+    return bool(row.image and row.image.get("volume"))
+
+
 def flavor_of(row: Any) -> FlavorFacts:
     """The flavor that a server's row holds."""
     return msgspec.convert(row.flavor, FlavorFacts)
@@ -52,23 +58,30 @@ def columns(flavor: FlavorFacts) -> dict[str, Any]:
     }
 
 
-def build(cloud: Cloud, row: Any, ports: list[PortInfo], **changed: Any) -> ServerSpec:
-    """The spec of a server from its row and its ports; `changed` are fields of the spec that are to be others."""
+def build(
+    cloud: Cloud, row: Any, ports: list[PortInfo], disks: Sequence[Any] = (), volumes: tuple[VolumeSpec, ...] = (),
+    **changed: Any,
+) -> ServerSpec:
+    """The spec of a server from its row, its ports, its block devices' rows, and its volumes as they are given out.
+
+    `changed` are fields of the spec that are to be others."""
     image, flavor = facts_of(row), flavor_of(row)
+    on_volume = image is not None and image.volume
+    ephemeral, swap = devices.local_sizes(flavor, disks)
     rescue = None if row.rescue_image is None else msgspec.convert(row.rescue_image, ImageFacts)
     properties = image.properties if image else {}
     model = properties.get("hw_vif_model", "virtio")
     spec = ServerSpec(
         id=row.id, name=row.name, hostname=row.hostname, project_id=row.project_id, vcpus=flavor.vcpus,
-        memory_mib=flavor.ram, root_gib=flavor.disk, ephemeral_gib=flavor.ephemeral, swap_mib=flavor.swap,
-        image=image_ref(image) if image else None,
+        memory_mib=flavor.ram, root_gib=0 if on_volume else flavor.disk, ephemeral_gib=ephemeral, swap_mib=swap,
+        image=image_ref(image) if image and not on_volume else None, volumes=volumes,
         nics=tuple(
             NicSpec(
                 port_id=p.id, network_id=p.network_id, mac=p.mac, mtu=p.mtu, model=model, tag=row.nic_tags.get(p.id)
             )
             for p in ports
         ),
-        config_drive=_config_drive(cloud, row, ports) if row.config_drive else None,
+        config_drive=_config_drive(cloud, row, ports, disks) if row.config_drive else None,
         image_properties={k: v for k, v in properties.items() if k.startswith(("hw_", "os_"))},
         extra_specs=flavor.extra_specs, metadata=row.metadata, key_name=row.key_name,
         rescue_image=image_ref(rescue) if rescue else None,
@@ -76,9 +89,11 @@ def build(cloud: Cloud, row: Any, ports: list[PortInfo], **changed: Any) -> Serv
     return msgspec.structs.replace(spec, **changed) if changed else spec
 
 
-def _config_drive(cloud: Cloud, row: Any, ports: list[PortInfo]) -> tuple[ConfigDriveFile, ...]:
+def _config_drive(
+    cloud: Cloud, row: Any, ports: list[PortInfo], disks: Sequence[Any]
+) -> tuple[ConfigDriveFile, ...]:
     return tuple(
-        ConfigDriveFile(path=path, content=content) for path, content in metadata.drive_files(cloud, row, ports)
+        ConfigDriveFile(path=path, content=content) for path, content in metadata.drive_files(cloud, row, ports, disks)
     )
 
 
@@ -89,7 +104,7 @@ def check_fit(flavor: FlavorFacts, image: ImageFacts) -> None:
             f"Flavor's memory is too small for requested image: {flavor.name} has {flavor.ram} MiB, image {image.id} "
             f"needs {image.min_ram} MiB."
         )
-    if flavor.disk == 0:
+    if flavor.disk == 0 or image.volume:
         return
     size = max(image.size, image.virtual_size)
     if size > flavor.disk << 30:

@@ -115,6 +115,9 @@ LEGAL = {
     "changePassword": Legal((ACTIVE,)),
     "attach_interface": Legal((ACTIVE, PAUSED, STOPPED)),
     "detach_interface": Legal((ACTIVE, PAUSED, STOPPED)),
+    "attach_volume": Legal((ACTIVE, PAUSED, STOPPED, RESIZED, SOFT_DELETED, SHELVED, OFFLOADED)),
+    "detach_volume": Legal((ACTIVE, PAUSED, STOPPED, RESIZED, SOFT_DELETED, SHELVED, OFFLOADED)),
+    "swap_volume": Legal((ACTIVE, PAUSED, RESIZED)),
     "metadata": Legal((ACTIVE, PAUSED, SUSPENDED, STOPPED), task=None),
     "addSecurityGroup": Legal(task=None, launched=False, lock=False),
     "console": Legal(

@@ -76,6 +76,31 @@ server_tag = table(
     sa.Column("name", sa.String(60), primary_key=True, index=True),
 )
 
+block_device = table(
+    "compute_block_device",  # the disks of servers that are volumes, or that their makers described
+    sa.Column("seq", _Serial, primary_key=True, autoincrement=True),  # their order in the guest
+    sa.Column("id", Id, nullable=False, unique=True),  # `bdm_uuid` of the API
+    sa.Column("server_id", Id, nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False),  # block_devices: local, making, export, attaching, attached, …
+    sa.Column("source_type", sa.String(16), nullable=False),  # blank, image, snapshot, volume
+    sa.Column("destination_type", sa.String(16), nullable=False),  # local, volume
+    sa.Column("source_id", Id),  # the image, snapshot or volume
+    sa.Column("volume_id", Id, index=True),
+    sa.Column("attachment_id", Id, unique=True),
+    sa.Column("own", sa.Boolean, nullable=False, default=False),  # the volume was made for the server
+    sa.Column("device", sa.String(32), nullable=False),  # /dev/vdb
+    sa.Column("boot_index", sa.Integer),  # 0: the root disk
+    sa.Column("delete_on_termination", sa.Boolean, nullable=False, default=False),
+    sa.Column("tag", sa.String(60)),
+    sa.Column("size", sa.Integer, nullable=False, default=0),  # GiB; of swap MiB
+    sa.Column("guest_format", Name),  # swap, or what the maker of an ephemeral disk wrote
+    sa.Column("request_id", Id, nullable=False, default=""),  # of the action that waits for it
+    sa.Column("created", Time, nullable=False),
+    sa.Column("updated", Time, nullable=False),
+    sa.UniqueConstraint("server_id", "volume_id"),
+    sa.Index("ix_compute_block_device_state", "state", "updated"),
+)
+
 action = table(
     "compute_action",
     sa.Column("id", _Serial, primary_key=True, autoincrement=True),

@@ -55,14 +55,17 @@ def _item(address: str, kind: str, mac: str, extended: bool) -> dict[str, Any]:
 class Shown:
     """A server's row with all that its view needs; the fields' getters read it."""
 
-    __slots__ = ("extended", "groups", "host_status", "ports", "row", "specs", "status", "tags", "url", "version")
+    __slots__ = (
+        "extended", "groups", "host_status", "ports", "row", "specs", "status", "tags", "url", "version", "volumes",
+    )
 
     def __init__(
         self, row: Any, ports: Sequence[PortInfo | Face], url: str, *, tags: list[str], specs: bool, extended: bool,
-        host_status: str | None, version: str = "v2.1",
+        host_status: str | None, version: str = "v2.1", volumes: Sequence[Any] = (),
     ) -> None:
         self.row, self.ports, self.url, self.tags = row, ports, url, tags
         self.version = version  # as paths have it
+        self.volumes = volumes  # rows of its block devices that are volumes
         self.specs = specs  # the caller may see extra specs
         self.extended = extended  # addresses carry their type and MAC
         self.host_status = host_status
@@ -110,6 +113,10 @@ def _image_fact(name: str) -> Any:
     return lambda s: (s.row.image or {}).get(name) or ""
 
 
+def _volumes(shown: Shown) -> list[dict[str, Any]]:
+    return [{"id": one.volume_id, "delete_on_termination": one.delete_on_termination} for one in shown.volumes]
+
+
 _CORE = View(
     Field("id", "row.id"),
     Field("name", "row.name"),
@@ -147,7 +154,8 @@ _FULL = View(
     Field("OS-EXT-STS:task_state", "row.task_state"),
     Field("OS-EXT-STS:vm_state", "row.vm_state"),
     Field("OS-EXT-STS:power_state", "row.power_state"),
-    Field("os-extended-volumes:volumes_attached", lambda s: []),
+    Field("os-extended-volumes:volumes_attached", lambda s: [{"id": d.volume_id} for d in s.volumes], until=(2, 2)),
+    Field("os-extended-volumes:volumes_attached", _volumes, since=(2, 3)),
     Field("pinned_availability_zone", "row.pinned_zone", since=(2, 96)),
 )
 

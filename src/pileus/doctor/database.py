@@ -68,6 +68,10 @@ def states(tx: Tx) -> Iterator[Finding]:
     # While a live migration is cut off, it is its nodes that are asked (compute.standing).
     asked = sa.select(compute.migration.c.uuid, compute.migration.c.server_id)
     busy |= {f"server:{row.server_id}" for row in tx.all(asked) if f"migration:{row.uuid}" in busy}
+    # One that waits for a volume has the tasks of that.
+    disks = sa.select(compute.block_device.c.server_id, compute.block_device.c.volume_id)
+    waiting = tx.all(disks.where(compute.block_device.c.state.in_(("making", "giving", "plugging"))))
+    busy |= {f"server:{row.server_id}" for row in waiting if f"volume:{row.volume_id}" in busy}
     for row in servers(tx):
         if row.host is None and row.vm_state not in _HOSTLESS:
             yield Finding("servers", f"server {row.id}", f"is {row.vm_state} on no node")
@@ -126,7 +130,7 @@ def images(tx: Tx, files: dict[str, int], staged: frozenset[str], controller: st
     for name in staged - rows.keys():
         yield Finding("images", f"staged file {name}", "belongs to no image")
     for image_id, row in rows.items():
-        shall = row.status in ("active", "deactivated") and row.size is not None
+        shall = row.status in ("active", "deactivated") and row.os_hash_value is not None
         elsewhere = image_id in held and controller not in held[image_id]
         if shall and not elsewhere and files.get(image_id) != row.size:
             yield Finding("images", f"image {image_id}", f"has {row.size} bytes, its file {files.get(image_id)}")
@@ -147,7 +151,8 @@ def images(tx: Tx, files: dict[str, int], staged: frozenset[str], controller: st
 def cache(tx: Tx, nodes: tuple[str, ...], with_files: set[str], cached: dict[str, int]) -> Iterator[Finding]:
     """What a guest's disk stands on is in the cache, whole. `with_files`: the servers that have a guest here."""
     for row in servers(tx):
-        if row.image and row.host in nodes and row.id in with_files and row.vm_state != "building":
+        has_guest = row.host in nodes and row.id in with_files and row.vm_state != "building"
+        if row.image and not row.image.get("volume") and has_guest:
             name, size = row.image["sha512"], row.image["size"]
             if cached.get(name) != size:
                 yield Finding("cache", f"server {row.id}", f"stands on image {row.image['id']} of {size} bytes, of "

@@ -35,6 +35,14 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
     dhcp: dict[str, int] = {}  # processes by the namespace that they serve; 0: one that serves a lost namespace
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """A volume as its node shows it."""
+
+    node: str
+    given_out: bool = False
+    daemons: int = 0  # that give it out; of a fake one as many as there would be
+
+
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """All that this host shows of its nodes. `carried` is None where the network is not real."""
 
@@ -42,6 +50,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     guests: dict[str, Guest]
     others: tuple[tuple[str, Guest], ...] = ()  # the same server's on other nodes of this host
     carried: Carried | None
+    volumes: dict[str, Kept] = {}  # by id; also what has a daemon and no file
+    backups: dict[str, frozenset[str]] = {}  # ids by node
     prefix: str = ""  # of the namespaces
     controller: str = ""  # whose image store it is
     images: dict[str, int]  # bytes by name

@@ -1,4 +1,4 @@
-"""What the host shows: guests, namespaces, taps, DHCP servers, files. Reads only, and needs no running agent."""
+"""What the host shows: guests, volumes, namespaces, taps, DHCP servers, files. Only reads; needs no running agent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pileus.doctor import kept
 from pileus.doctor.findings import Carried, Guest, Host
 from pileus.node.assemble import net_settings, node_names
 from pileus.node.contract import NodeFault
@@ -24,11 +25,14 @@ def look(settings: Settings, node: str | None = None) -> Host:
     nodes = tuple(node_names(settings)) if node is None else (node,)
     fake = settings.hypervisor == "fake"
     commands = list(_commands())
+    volumes, backups = kept.fake(settings.state, nodes) if fake else kept.files(settings.state, nodes[0], commands)
     guests, others = _fake(settings, nodes) if fake else (_qemu(settings, nodes[0], commands), ())
     return Host(
         nodes=nodes,
         guests=guests,
         others=others,
+        volumes=volumes,
+        backups=backups,
         carried=None if fake else _network(settings, commands),
         prefix=settings.namespace_prefix,
         images=_sizes(settings.state / "images"),

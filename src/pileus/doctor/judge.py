@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pileus.cli import running
 from pileus.cluster import nodes as members
 from pileus.db.engine import Tx
-from pileus.doctor import database, host, network, nodes
+from pileus.doctor import block_devices, database, host, kept, network, nodes
 from pileus.doctor.findings import Finding, Guest, Host
 from pileus.node.contract import NodeFault
 from pileus.settings import Settings
@@ -113,6 +113,9 @@ def _all(
     yield from database.tasks(tx, without)
     yield from database.states(tx)
     yield from database.allocations(tx)
+    yield from block_devices.unsettled(tx)
+    yield from block_devices.agree(tx)
+    yield from kept.agree(tx, hosts)
     yield from network.ports(tx)
     yield from network.floating_ips(tx)
     yield from network.security_groups(tx)

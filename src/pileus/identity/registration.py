@@ -55,25 +55,26 @@ def register(tx: Tx, cloud: Cloud) -> None:
     live = frozenset(controllers.live(tx, cloud.world.now()))
     served = [offered for offered in cloud.served if offered.catalog_type]
     changed = False
-    for offered in served:
-        changed |= _register(tx, cloud, offered, live)
-    _release(tx, cloud, {offered.catalog_type for offered in served})
+    types = {kind: offered for offered in served for kind in (offered.catalog_type, *offered.catalog_aliases)}
+    for kind, offered in types.items():
+        changed |= _register(tx, cloud, kind, offered, live)
+    _release(tx, cloud, set(types))
     if changed:
         claims.changed(tx)
 
 
-def _register(tx: Tx, cloud: Cloud, offered: Service, live: frozenset[str]) -> bool:
-    """Whether anything of this service was changed."""
+def _register(tx: Tx, cloud: Cloud, kind: str, offered: Service, live: frozenset[str]) -> bool:
+    """Whether anything of this service was changed, in the catalog's entry of the type `kind`."""
     settings = cloud.settings
     mine = {
         "url": f"{settings.endpoint}{offered.prefix}{offered.catalog_path}", "owner": cloud.controller,
         "explicit": bool(settings.public_url),
     }
-    service_id = tx.scalar(sa.select(service.c.id).where(service.c.type == offered.catalog_type))
+    service_id = tx.scalar(sa.select(service.c.id).where(service.c.type == kind))
     if service_id is None:
         service_id = cloud.world.hex_id()
         tx.execute(service.insert().values(
-            id=service_id, type=offered.catalog_type, name=offered.name, description=offered.description,
+            id=service_id, type=kind, name=offered.name, description=offered.description,
             enabled=True, extra={},
         ))
         for interface in _INTERFACES:

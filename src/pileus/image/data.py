@@ -271,7 +271,7 @@ async def download(call: Call) -> Reply:
     found = await call.db.run(look, write=False)
     if found.status == "deactivated" and not call.context.is_admin:
         raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
-    if found.status not in ("active", "deactivated") or found.size is None:
+    if found.status not in ("active", "deactivated") or found.size is None or not found.os_hash_value:
         return Reply(None, status=204)
     path = await copies.here(call.cloud, found.id)
     headers = {"Content-MD5": found.checksum or "", "Accept-Ranges": "bytes"}

@@ -96,11 +96,24 @@ def get_visible(tx: Tx, context: Context, image_id: str) -> ImageInfo:
 
 def create_for_snapshot(
     tx: Tx, cloud: Cloud, context: Context, *, name: str, properties: Mapping[str, str], disk_format: str = "qcow2",
-    min_disk: int, min_ram: int, container_format: str = "bare",
+    min_disk: int, min_ram: int, container_format: str = "bare", visibility: str = "private", protected: bool = False,
 ) -> str:
-    """A private image of the caller's project that waits for `data.store_file`; its id."""
-    new = new_row(cloud, owner=context.project_id, name=name[:255], visibility="private", disk_format=disk_format,
-                  container_format=container_format, min_disk=min_disk, min_ram=min_ram)
+    """An image of the caller's project that waits for `data.store_file`; its id."""
+    new = new_row(cloud, owner=context.project_id, name=name[:255], visibility=visibility, disk_format=disk_format,
+                  container_format=container_format, min_disk=min_disk, min_ram=min_ram, protected=protected)
+    tx.execute(image.insert(), new)
+    set_properties(tx, new["id"], properties)
+    return str(new["id"])
+
+
+def create_without_content(
+    tx: Tx, cloud: Cloud, context: Context, *, name: str, properties: Mapping[str, str], min_disk: int, min_ram: int
+) -> str:
+    """A private image of the caller's project that is active and has no bytes: its properties say all; its id."""
+    new = new_row(
+        cloud, owner=context.project_id, name=name[:255], visibility="private", disk_format="raw",
+        container_format="bare", min_disk=min_disk, min_ram=min_ram, status="active", size=0,
+    )
     tx.execute(image.insert(), new)
     set_properties(tx, new["id"], properties)
     return str(new["id"])

@@ -100,7 +100,8 @@ def _lacking(present: list[str], wanted: int) -> sa.Select[Any]:
         .where(_c.image_id == image.c.id, _c.kind == "image", _c.controller.in_(present)).scalar_subquery()
     )
     return (
-        sa.select(image.c.id).where(image.c.status.in_(copies.WITH_CONTENT), held < wanted)
+        sa.select(image.c.id)
+        .where(image.c.status.in_(copies.WITH_CONTENT), image.c.os_hash_value.is_not(None), held < wanted)
         .order_by(image.c.created_at).limit(_AT_ONCE)
     )
 

@@ -11,6 +11,7 @@ from pileus.lab.faults import LabError
 UNDERLAY = "10.7.0"
 """The network between the nodes, a /24."""
 
+_ALL = ("compute", "network", "storage")
 DATABASES = ("mariadb", "galera", "postgresql")
 
 
@@ -48,10 +49,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def devstack(nodes: int, database: str) -> Layout:
-    """DevStack's multi-node lab: a controller with SQLite, which is the network node too, and compute nodes."""
+    """DevStack's multi-node lab: a controller with SQLite, which has routers and volumes too, and compute nodes."""
     if database not in ("", "sqlite"):
         raise LabError(f"layout devstack has one controller with SQLite, not {database}; layout ha takes others")
-    head = Spec(name="controller", number=11, parts=("controller", "agent"), roles=("network",))
+    head = Spec(name="controller", number=11, parts=("controller", "agent"), roles=("network", "storage"))
     return Layout(name="devstack", machines=(head, *_computes(nodes or 2, 12)), front="controller")
 
 
@@ -64,7 +65,7 @@ def gridka(nodes: int, database: str) -> Layout:
         Spec(name="image-node", number=5, parts=("controller",), services=("image",)),
         Spec(name="api-node", number=6, parts=("controller",), services=("compute", "placement")),
         Spec(name="network-node", number=7, parts=("controller", "agent"), services=("network",), roles=("network",)),
-        Spec(name="volume-node", number=8, parts=("agent",), roles=("storage",)),
+        Spec(name="volume-node", number=8, parts=("controller", "agent"), services=("volume",), roles=("storage",)),
         *_computes(nodes or 2, 20),
     )
     return Layout(name="gridka", machines=machines, database=database)
@@ -80,7 +81,7 @@ def ha(nodes: int, database: str) -> Layout:
     single = () if own else (Spec(name="database", number=9, parts=("postgresql",)),)
     balancer = Spec(name="balancer", number=10, parts=("haproxy",))
     agents = tuple(
-        Spec(name=f"node-{n}", number=20 + n, parts=("agent",), roles=("compute", "network") if n < 3 else ("compute",))
+        Spec(name=f"node-{n}", number=20 + n, parts=("agent",), roles=_ALL if n < 3 else ("compute",))
         for n in range(1, (nodes or 2) + 1)
     )
     return Layout(

@@ -1,8 +1,8 @@
 """The node agent: does its node's tasks, keeps its network as it shall be, and says that it lives.
 
 It holds no database and no state of its own: tasks come again after a restart, guests are adopted by the hypervisor
-driver, and the network is told whole. Tasks of one server run one at a time, in order; one that is not done by its
-deadline is broken off, and so is one whose server is to be destroyed.
+driver, volumes by the storage driver, and the network is told whole. Tasks of one server or volume run one at a time,
+in order; one that is not done by its deadline is broken off, and so is one whose server or volume is to be removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from pileus.node import servers
+from pileus.node import servers, volumes
 from pileus.node.contract import (
     GuestGone,
     GuestReport,
@@ -29,10 +29,13 @@ from pileus.node.contract import (
     NodeFault,
     NodeLink,
     NodeNetwork,
+    ServerDone,
     Task,
     TaskResult,
+    VolumeDone,
 )
 from pileus.node.hypervisor.protocol import Hypervisor
+from pileus.node.storage.protocol import Storage
 from pileus.node.withdrawal import has_services, without_services
 from pileus.web import log
 
@@ -41,6 +44,7 @@ _HEARTBEAT = 10.0
 _AT_ONCE = 8
 _REMEMBERED = 10_000  # tasks
 _LATE = "it was not done by its deadline"
+_REMOVING = ("server.destroy", "volume.delete")
 _LOOK_AT_LEASE = 1.0
 _RENEW_LEASE = 8.0
 _TELL_AGAIN = (0.5, 2.0, 8.0)  # seconds between attempts to tell a result
@@ -49,11 +53,15 @@ _TELL_AGAIN = (0.5, 2.0, 8.0)  # seconds between attempts to tell a result
 class Agent:
     """One node. `run` until cancelled; guests go on running."""
 
-    def __init__(self, link: NodeLink, hypervisor: Hypervisor, network: NetworkDriver, scratch: Path) -> None:
+    def __init__(
+        self, link: NodeLink, hypervisor: Hypervisor, network: NetworkDriver, scratch: Path,
+        storage: Storage | None = None,
+    ) -> None:
         self.link = link
         self.hypervisor = hypervisor
         self.network = network
         self.scratch = scratch  # a folder for files on their way
+        self.storage = storage
         self._reaches: tuple[str, ...] | None = None
         self.chores: list[Callable[[], Awaitable[object]]] = []
         self.chore_pause = 600.0  # seconds
@@ -82,6 +90,8 @@ class Agent:
             # Only now is it sure that no other agent works here.
             await asyncio.to_thread(shutil.rmtree, self.scratch, ignore_errors=True)
             await self.network.start()
+            if self.storage is not None:
+                await self.storage.start()
             await self.link.register(await self._facts())
             self.ready.set()
             async with asyncio.TaskGroup() as group:
@@ -94,6 +104,8 @@ class Agent:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+            if self.storage is not None:
+                await self.storage.stop()
             await self.network.stop()
             await self.hypervisor.stop()
 
@@ -132,7 +144,8 @@ class Agent:
                     result = await self._in_time(task)
                 await self._tell(result)
                 queue.popleft()
-                if not result.ok:  # half done, perhaps: how the guest is now is told when nothing else waits
+                if not result.ok and resource.startswith("server:"):
+                    # Half done, perhaps: how the guest is now is told when nothing else waits.
                     self._changed.setdefault(resource.partition(":")[2], "")
         finally:
             del self._queues[resource]
@@ -140,9 +153,9 @@ class Agent:
             await self._tell_changed(resource.partition(":")[2])
 
     def _overtake(self, task: Task) -> None:
-        """What is done to a server ends when the server is to be destroyed."""
+        """What is done to a server or a volume ends when that is to be removed."""
         before, doing = self._doing.get(task.resource, (None, None))
-        if task.kind == "server.destroy" and doing is not None and before and before.kind != task.kind:
+        if task.kind in _REMOVING and doing is not None and before and before.kind != task.kind:
             doing.cancel()
 
     async def _in_time(self, task: Task) -> TaskResult:
@@ -162,7 +175,8 @@ class Agent:
             del self._doing[task.resource]
         if doing.cancelled():
             late = task.deadline is not None and time.time() >= task.deadline
-            why = _LATE + self._network_trouble if late else "the server is to be destroyed"
+            what = "volume is to be deleted" if task.kind.startswith("volume.") else "server is to be destroyed"
+            why = _LATE + self._network_trouble if late else f"the {what}"
             return _broken_off(task, why)
         return doing.result()
 
@@ -181,7 +195,11 @@ class Agent:
         """Do one task; whatever goes wrong is in the result."""
         log.request_id.set(task.request_id or task.id)
         try:
-            done = await servers.perform(self, task)
+            done: ServerDone | VolumeDone
+            if task.kind.startswith("volume."):
+                done = await volumes.perform(self, task)
+            else:
+                done = await servers.perform(self, task)
         except (NodeFault, GuestGone) as error:
             _LOG.warning("%s of %s failed: %s", task.kind, task.resource, error)
             return TaskResult(task_id=task.id, node=task.node, ok=False, error=str(error) or "The guest is gone.")
@@ -308,9 +326,13 @@ class Agent:
             watcher.cancel()
 
     async def _facts(self) -> HypervisorFacts:
-        """What the node says of itself: the hypervisor's facts, and which physical networks it was found to reach."""
+        """What the node says of itself: the hypervisor's facts, the storage's, and which physical networks it was found
+        to reach."""
         self._reaches = self.report.physical_networks
-        return msgspec.structs.replace(await self.hypervisor.facts(), physical_networks=self._reaches)
+        storage = None if self.storage is None else await self.storage.facts()
+        return msgspec.structs.replace(
+            await self.hypervisor.facts(), physical_networks=self._reaches, storage=storage
+        )
 
     async def _report_network(self) -> None:
         """Say how the network is. What counts for the lease is when that was said: it was surely heard after that."""

@@ -14,10 +14,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pileus.cluster.invitation import ROLES
 from pileus.node.agent import Agent
 from pileus.node.contract import ImageRef, MetadataServer, NetworkDriver, NodeFault, NodeLink
 from pileus.node.hypervisor.protocol import Hypervisor
 from pileus.node.net.settings import HostBridge, NetSettings
+from pileus.node.storage.protocol import Storage
 from pileus.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
+    "qemu-storage-daemon": "qemu-system-common",
     "dnsmasq": "dnsmasq-base",
     "nft": "nftables",
     "ip": "iproute2",
@@ -38,17 +41,21 @@ class Missing(Exception):
     """This host cannot run real guests; says what is missing and what to do."""
 
 
-_FOR_GUESTS = ("qemu-system-x86_64", "qemu-img", "genisoimage")
+_FOR = {
+    "qemu-system-x86_64": {"compute"}, "genisoimage": {"compute"}, "qemu-img": {"compute", "storage"},
+    "qemu-storage-daemon": {"compute", "storage"},
+}
+"""Which roles need a program; all do, if it is not here."""
 
 
-def check_host(settings: Settings, roles: Collection[str] = ("compute",)) -> None:
+def check_host(settings: Settings, roles: Collection[str] = ROLES) -> None:
     """Raises Missing unless this host can do what the settings and its roles ask for."""
     if settings.hypervisor != "qemu":
         return
     reasons = []
     if os.geteuid() != 0:
         reasons.append("it must run as root, to make namespaces, bridges and taps")
-    needed = {name: p for name, p in NEEDED.items() if "compute" in roles or name not in _FOR_GUESTS}
+    needed = {name: package for name, package in NEEDED.items() if _FOR.get(name, set(ROLES)) & set(roles)}
     packages = [package for program, package in needed.items() if _which(program) is None]
     if packages:
         reasons.append(f"packages are missing: apt-get install --no-install-recommends {' '.join(packages)}")
@@ -62,32 +69,38 @@ def check_host(settings: Settings, roles: Collection[str] = ("compute",)) -> Non
 
 
 def prepare_host(settings: Settings) -> None:
-    """Make the account that QEMU runs as, if it is missing, and note in the state folder that it was us.
+    """Make the accounts of guests and of volumes, if they are missing, and note in the state folder that it was us.
 
     Raises Missing."""
     if settings.hypervisor != "qemu":
         return
+    _make_account(settings, settings.qemu_user, "kvm")  # may open /dev/kvm
+    _make_account(settings, settings.storage_user)
+
+
+def _make_account(settings: Settings, name: str, *groups: str) -> None:
     try:
-        pwd.getpwnam(settings.qemu_user)
+        pwd.getpwnam(name)
         return
     except KeyError:
         pass
     command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin"]
-    with contextlib.suppress(KeyError):
-        grp.getgrnam("kvm")
-        command += ["--groups", "kvm"]  # may open /dev/kvm
-    command.append(settings.qemu_user)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for group in groups:
+        with contextlib.suppress(KeyError):
+            grp.getgrnam(group)
+            command += ["--groups", group]
+    done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Missing(f"The account {settings.qemu_user} could not be made: {done.stderr.strip()}")
-    (settings.state / "made-user").write_text(settings.qemu_user + "\n")
+        raise Missing(f"The account {name} could not be made: {done.stderr.strip()}")
+    with open(settings.state / "made-user", "a") as note:
+        note.write(name + "\n")
 
 
 def clean_host(settings: Settings) -> None:
-    """Undo `prepare_host`, if it was this cloud that made the account and nothing runs as it any more."""
+    """Undo `prepare_host`: remove the accounts that this cloud made, as long as nothing runs as them any more."""
     note = settings.state / "made-user"
-    if note.exists():
-        subprocess.run(["userdel", note.read_text().strip()], capture_output=True, check=False)
+    for name in note.read_text().split() if note.exists() else ():
+        subprocess.run(["userdel", name], capture_output=True, check=False)
 
 
 def _which(program: str) -> str | None:
@@ -104,7 +117,7 @@ def node_names(settings: Settings) -> list[str]:
 
 def make_agents(
     settings: Settings, link: Callable[[str], NodeLink], local_image: Callable[[ImageRef], Path | None],
-    roles: Collection[str] = ("compute",),
+    roles: Collection[str] = ROLES,
 ) -> dict[str, Agent]:
     """This process's nodes by name. `local_image` finds an image's file on this machine, if it is here."""
     names = node_names(settings)
@@ -116,12 +129,15 @@ def make_agents(
 def _fake(settings: Settings, link: NodeLink, roles: Collection[str]) -> Agent:
     from pileus.node.hypervisor.fake import Fake, FakeSettings
     from pileus.node.net.fake import FakeNetworkDriver
+    from pileus.node.storage.fake.driver import FakeSettings as StorageSettings
+    from pileus.node.storage.fake.driver import FakeStorage
 
     state = settings.state / "nodes" / link.node
     hypervisor: Hypervisor = _no_guests(link.node)
     if "compute" in roles:
         hypervisor = Fake(FakeSettings(state_dir=state, hostname=link.node))
-    return Agent(link, hypervisor, FakeNetworkDriver(), state / "scratch")
+    storage = FakeStorage(StorageSettings(state_dir=state, hostname=link.node)) if "storage" in roles else None
+    return Agent(link, hypervisor, FakeNetworkDriver(), state / "scratch", storage)
 
 
 def _no_guests(name: str) -> Hypervisor:
@@ -145,7 +161,8 @@ def _qemu(
     hypervisor, network = _drivers(settings, images, GuestMetadata(link), refresh)
     if "compute" not in roles:
         hypervisor = _no_guests(link.node)
-    agent = Agent(link, hypervisor, network, settings.state / "scratch")
+    storage = _storage(settings, images) if "storage" in roles else None
+    agent = Agent(link, hypervisor, network, settings.state / "scratch", storage)
     agent.chores.append(lambda: images.clean(settings.image_cache_hours * 3600, hypervisor.images_in_use()))
     return agent
 
@@ -182,6 +199,16 @@ def _drivers(
         disks_dir=Path(settings.disks_dir) if settings.disks_dir else None,
     )
     return Qemu(options, images, network), network
+
+
+def _storage(settings: Settings, images: ImageCache) -> Storage:
+    from pileus.node.storage.driver import FileStorage
+    from pileus.node.storage.settings import FileSettings
+
+    options = FileSettings(
+        state_dir=settings.state, user=settings.storage_user, address=settings.address, ports=settings.volume_ports,
+    )
+    return FileStorage(options, images)
 
 
 def net_settings(settings: Settings) -> NetSettings:

@@ -52,12 +52,13 @@ class NicSpec(Message, frozen=True, kw_only=True):
 
 
 class VolumeSpec(Message, frozen=True, kw_only=True):
-    """A disk that is not the node's own. `connection` is what QEMU's -blockdev takes, without node-name."""
+    """A disk that is not the node's own. `connection` is what QEMU's -blockdev takes, but node-name and tls-creds."""
 
     attachment_id: str
     volume_id: str
     device: str  # "vdb"
     connection: dict[str, Any]
+    secret: str = ""  # hex: the TLS pre-shared key of an NBD connection, whose user is "pileus"; "": no TLS
     serial: str = ""
     boot_index: int | None = None
     delete_on_termination: bool = False
@@ -134,6 +135,14 @@ class GuestState(Message, frozen=True, kw_only=True):
     disk_bytes: int = 0
 
 
+class StorageFacts(Message, frozen=True, kw_only=True):
+    """What a node with the role storage reports of its volumes' place."""
+
+    backend: str  # "file" or "fake"
+    total_gib: float
+    free_gib: float
+
+
 class HypervisorFacts(Message, frozen=True, kw_only=True):
     """What a node reports of itself, at start and with every heartbeat."""
 
@@ -151,6 +160,7 @@ class HypervisorFacts(Message, frozen=True, kw_only=True):
     host_ip: str = ""  # where the node is reached; empty: it has no network
     physical_networks: tuple[str, ...] | None = None  # that guests there can be on; None: any, or not known yet
     moves: bool = False  # guests of other such nodes can be carried on here, disks and all
+    storage: StorageFacts | None = None  # None: no volumes are kept there
 
 
 class GuestGone(Exception):
@@ -354,9 +364,9 @@ class Task(Message, frozen=True, kw_only=True):
 class ServerTask(Message, frozen=True, kw_only=True):
     """The arguments of every task kind `server.…`, which are the methods of Hypervisor by name:
     build, rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize,
-    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, export_disks, end_export, fetch_disks, layout,
-    take_in, send, taken; a build with `source` fetches the disks first. A live move is layout, take_in, send, taken,
-    and destroy where it was. A password is never in a task: see `Agent.answer`."""
+    snapshot, attach_nic, detach_nic, attach_volume, detach_volume, extend_volume, swap_volume, export_disks,
+    end_export, fetch_disks, layout, take_in, send, taken; a build with `source` fetches the disks first. A live move is
+    layout, take_in, send, taken, and destroy where it was. A password is never in a task: see `Agent.answer`."""
 
     server_id: str
     spec: ServerSpec | None = None
@@ -364,7 +374,8 @@ class ServerTask(Message, frozen=True, kw_only=True):
     timeout: float = 0.0  # power_off, soft reboot
     image_id: str | None = None  # snapshot: the image that waits for the data
     port_id: str | None = None  # attach_nic (found in spec.nics), detach_nic
-    volume_id: str | None = None  # attach_volume (found in spec.volumes), detach_volume
+    volume_id: str | None = None  # attach_volume, extend_volume (found in spec.volumes), detach_volume, swap_volume
+    new_volume_id: str | None = None  # swap_volume (found in spec.volumes): what takes the place of volume_id
     source: MoveSource | None = None  # build
     target: MoveTarget | None = None  # send
     layout: str = ""  # take_in
@@ -379,6 +390,46 @@ class ServerDone(Message, frozen=True, kw_only=True):
     source: MoveSource | None = None  # export_disks
     target: MoveTarget | None = None  # take_in
     layout: str = ""  # layout
+
+
+class VolumeExport(Message, frozen=True, kw_only=True):
+    """Where a storage node gives out a volume: NBD over TLS with a pre-shared key. Any number of guests' nodes may be
+    connected at once, as in a live migration or with multiattach; all see the same bytes."""
+
+    volume_id: str
+    host: str
+    port: int
+    name: str  # of the export
+    secret: str  # hex: the TLS pre-shared key, whose user is "pileus"
+
+
+class VolumeTask(Message, frozen=True, kw_only=True):
+    """The arguments of every task kind `volume.…`, which are the methods of Storage by name: create, delete, extend,
+    snapshot, delete_snapshot, revert, export, unexport, upload, backup, restore, delete_backup, fetch, adopt, reimage.
+    The task's resource is `volume:<volume_id>`."""
+
+    volume_id: str
+    size_gib: int = 0  # create, extend, restore, fetch, reimage
+    image: ImageRef | None = None  # create: from an image; reimage
+    source_volume_id: str | None = None  # create: from another volume of this node, perhaps in use; adopt: its old id
+    snapshot_id: str | None = None  # create: from a snapshot of this node; snapshot, delete_snapshot, revert
+    snapshot_of: str | None = None  # create from snapshot: the volume that it is a snapshot of
+    image_id: str | None = None  # upload: the image that waits for the data
+    disk_format: str = ""  # upload: "raw" or "qcow2"
+    backup_id: str | None = None  # create, backup, restore, delete_backup
+    parent_id: str | None = None  # backup: the backup of this node to which it may hold the difference only
+    secret: str = ""  # export: the key to give it out with; another than before ends the connections made with that
+    read_only: bool = False  # export
+    source: VolumeExport | None = None  # fetch: copy from another node, which gives it out
+    metadata: dict[str, str] = {}  # of the volume; the fake storage takes its faults from here
+
+
+class VolumeDone(Message, frozen=True, kw_only=True):
+    """The value of a finished `volume.…` task."""
+
+    export: VolumeExport | None = None  # export
+    bytes_stored: int = 0  # upload, backup
+    incremental: bool = False  # backup: it holds the difference to `parent_id` only, and stands on that
 
 
 class TaskResult(Message, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pileus.node.contract import GuestGone, GuestState, NodeFault, ServerDone, ServerSpec, ServerTask, Task
+from pileus.node.contract import GuestGone, GuestState, NodeFault, ServerDone, ServerSpec, ServerTask, Task, VolumeSpec
 
 if TYPE_CHECKING:
     from pileus.node.agent import Agent
@@ -125,12 +125,16 @@ async def _detach_nic(agent: Agent, given: ServerTask) -> ServerDone:
     return ServerDone()
 
 
+def _volume(spec: ServerSpec, volume_id: str | None) -> VolumeSpec:
+    volume = next((v for v in spec.volumes if v.volume_id == volume_id), None)
+    if volume is None:
+        raise NodeFault(f"volume {volume_id} is not in the server's description")
+    return volume
+
+
 async def _attach_volume(agent: Agent, given: ServerTask) -> ServerDone:
     spec = _spec(given)
-    volume = next((v for v in spec.volumes if v.volume_id == given.volume_id), None)
-    if volume is None:
-        raise NodeFault(f"volume {given.volume_id} is not in the server's description")
-    await agent.hypervisor.attach_volume(spec, volume)
+    await agent.hypervisor.attach_volume(spec, _volume(spec, given.volume_id))
     return ServerDone()
 
 
@@ -138,6 +142,20 @@ async def _detach_volume(agent: Agent, given: ServerTask) -> ServerDone:
     if given.volume_id is None:
         raise NodeFault("the task names no volume")
     await agent.hypervisor.detach_volume(given.server_id, given.volume_id)
+    return ServerDone()
+
+
+async def _extend_volume(agent: Agent, given: ServerTask) -> ServerDone:
+    spec = _spec(given)
+    await agent.hypervisor.extend_volume(spec, _volume(spec, given.volume_id))
+    return ServerDone()
+
+
+async def _swap_volume(agent: Agent, given: ServerTask) -> ServerDone:
+    if given.volume_id is None:
+        raise NodeFault("the task names no volume")
+    spec = _spec(given)
+    await agent.hypervisor.swap_volume(spec, given.volume_id, _volume(spec, given.new_volume_id))
     return ServerDone()
 
 
@@ -200,6 +218,8 @@ _HANDLERS: dict[str, Callable[[Agent, ServerTask], Awaitable[ServerDone]]] = {
     "server.detach_nic": _detach_nic,
     "server.attach_volume": _attach_volume,
     "server.detach_volume": _detach_volume,
+    "server.extend_volume": _extend_volume,
+    "server.swap_volume": _swap_volume,
     "server.fetch_disks": _fetch_disks,
     "server.export_disks": _export_disks,
     "server.end_export": _end_export,

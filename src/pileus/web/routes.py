@@ -83,6 +83,8 @@ class Service:
     microversions: Microversions | None = None
     classic_port: int | None = None
     description: str = ""
+    catalog_aliases: tuple[str, ...] = ()
+    """Further types by which clients look for it: each is an entry of the catalog with the same URL."""
     unversioned: frozenset[str] = frozenset()
     """First segments below which there are no microversions: requests are served as the lowest, whatever they ask."""
     tree: Node = field(default_factory=Node)

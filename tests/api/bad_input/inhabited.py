@@ -11,11 +11,12 @@ from typing import Any
 from pileus.cloud import Cloud
 from pileus.settings import Settings
 from pileus.web.app import App
-from tests.api.compute.guests import working_nodes
+from tests.api.compute.guests import eventually, working_nodes
 from tests.api.conftest import PASSWORD, Client
 
 V21 = "/compute/v2.1"
 V20 = "/network/v2.0"
+CINDER = "/volume/v3"
 RAW = {"Content-Type": "application/octet-stream"}
 
 
@@ -33,6 +34,7 @@ class Inhabited:
             self.callers[name] = self._person(name)
             self._belongings(self.callers[name], name)
         self._placement()
+        self._volume_administration()
 
     def know(self, kind: str, *ids: str) -> str:
         """Remember ids; the first."""
@@ -97,6 +99,7 @@ class Inhabited:
         self.make(client, "keypair", f"{V21}/os-keypairs", {"keypair": {"name": f"key-{name}"}}, "name")
         self.make(client, "server_group", f"{V21}/os-server-groups",
                   {"server_group": {"name": name, "policies": ["affinity"]}})
+        self._volumes(client, name)
         made = client.post("/image/v2/images", {"name": name, "disk_format": "raw", "container_format": "bare"})
         image = self.know("image", made.json()["id"])
         upload = client.request("PUT", f"/image/v2/images/{image}/file", content=b"x" * 512, headers=RAW)
@@ -105,6 +108,23 @@ class Inhabited:
             "server": {"name": name, "imageRef": image, "flavorRef": self.ids["flavor"][0],
                        "networks": [{"uuid": network}]},
         })
+
+    def _volumes(self, client: Client, name: str) -> None:
+        disk = self.make(client, "volume", f"{CINDER}/volumes", {"volume": {"size": 1, "name": name}})
+        eventually(client, lambda: client.get(f"{CINDER}/volumes/{disk}").json()["volume"]["status"] == "available")
+        self.make(client, "snapshot", f"{CINDER}/snapshots", {"snapshot": {"volume_id": disk}})
+        self.make(client, "backup", f"{CINDER}/backups", {"backup": {"volume_id": disk}})
+        taken = self.make(client, "volume", f"{CINDER}/volumes", {"volume": {"size": 1}})
+        eventually(client, lambda: client.get(f"{CINDER}/volumes/{taken}").json()["volume"]["status"] == "available")
+        self.make(client, "attachment", f"{CINDER}/attachments", {"attachment": {"volume_uuid": taken}}, version="3.71")
+
+    def _volume_administration(self) -> None:
+        admin = self.admin
+        self.make(admin, "type", f"{CINDER}/types", {"volume_type": {"name": "fast"}})
+        made = admin.post(f"{CINDER}/qos-specs", {"qos_specs": {"name": "slow"}})
+        self.know("qos_specs", made.json()["qos_specs"]["id"])
+        self.make(admin, "group_type", f"{CINDER}/group_types", {"group_type": {"name": "g"}}, version="3.71")
+        self.ids["scope"] = self.ids["project"]
 
     def _placement(self) -> None:
         providers = self.admin.get("/placement/resource_providers", version="1.39").json()["resource_providers"]

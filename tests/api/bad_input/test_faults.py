@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pileus.world import World
-from tests.api.bad_input.inhabited import V20, V21, Inhabited, inhabited
+from tests.api.bad_input.inhabited import CINDER, V20, V21, Inhabited, inhabited
 from tests.api.conftest import PASSWORD, Client
 
 
@@ -70,6 +70,8 @@ SERVICES = [
             {"network": {"colour": "red"}}, f"{V20}/networks/{{}}", "network", _network),
     Service("compute", f"{V21}/os-keypairs", {"keypair": {"name": "x"}}, {"keypair": {"name": 7}},
             {"keypair": {"name": "x", "colour": "red"}}, f"{V21}/servers/{{}}", "server", _compute),
+    Service("volume", f"{CINDER}/types", {"volume_type": {"name": "x"}}, {"volume_type": {"name": 7}},
+            {"volume_types": {"name": "x"}}, f"{CINDER}/volumes/{{}}", "volume", _compute),
 ]
 each = pytest.mark.parametrize("service", SERVICES, ids=[service.name for service in SERVICES])
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -126,7 +128,7 @@ def test_an_unknown_id(place: Inhabited, service: Service, method: str) -> None:
         _refused(service, place.admin, 404, method, service.one.format(unknown))
 
 
-@pytest.mark.parametrize("service", SERVICES[1:2] + SERVICES[3:], ids=["image", "network", "compute"])
+@pytest.mark.parametrize("service", SERVICES[1:2] + SERVICES[3:], ids=["image", "network", "compute", "volume"])
 def test_another_projects_id(place: Inhabited, service: Service) -> None:
     alice, bob = place.callers["alice"], place.callers["bob"]
     shown = bob.get(service.one.format("").rstrip("/"), headers=JSON).json()

@@ -19,7 +19,7 @@ from pileus.cluster import certificates, channel, frames, nodes
 from pileus.cluster.frames import Broken, Data, Failure, Hello
 from pileus.compute.tables import node as compute_node
 from pileus.network.tables import agent, network, port
-from pileus.node.contract import GuestReport, NetworkReport, ServerDone, ServerTask, TaskResult
+from pileus.node.contract import GuestReport, NetworkReport, ServerDone, ServerTask, StorageFacts, TaskResult
 from pileus.node.hypervisor.fake import qcow2
 from pileus.web.errors import BadRequest, Forbidden, NotFound, Problem, Unavailable
 from pileus.work.tables import task
@@ -259,6 +259,52 @@ def test_a_node_stores_into_an_image_only_for_a_snapshot_task_of_its_own(
     assert place.admin.get(f"/image/v2/images/{snap}/file").content == disk
     controller.do(place.one.say("finish", place.result(row, place.one)))
     _refused(controller, _upload(place.one, snap, disk), Forbidden, "no snapshot")
+
+
+def _storage(controller: Controller, join: Join, place: Place, name: str, roles: tuple[str, ...]) -> Hand:
+    """A node that says that it keeps volumes."""
+    hand = join(f"{place.mark}-{name}", roles)
+    controller.do(hand.connect())
+    facts = msgspec.structs.replace(FACTS, storage=StorageFacts(backend="fake", total_gib=100.0, free_gib=100.0))
+    controller.do(hand.say("register", facts))
+    return hand
+
+
+def _volume_task(place: Place, volume: str) -> Any:
+    """The open task of a volume."""
+    c = task.c
+    return place.controller.db(lambda tx: tx.first(
+        sa.select(task).where(c.resource == f"volume:{volume}", c.state.in_(("pending", "running")))
+    ))
+
+
+def test_a_node_reads_and_stores_images_only_for_volumes_that_it_has_to_do_with(
+    controller: Controller, place: Place, join: Join, tmp_path: Path
+) -> None:
+    liar = _storage(controller, join, place, "liar", ("compute", "network"))
+    keeper = _storage(controller, join, place, "keeper", ("storage",))
+    image, other, disk = place.image(), place.image(), tmp_path / "disk"
+    qcow2.write_empty(disk, 1 << 20)
+    new = {"volume": {"size": 1, "imageRef": image}}
+    volume = place.ok(place.admin.post("/volume/v3/volumes", new))["volume"]["id"]
+    row = _volume_task(place, volume)
+    assert row.node == keeper.name  # who has not the role storage keeps no volumes, whatever it says
+    assert controller.do(_download(keeper, image)) == image.encode() * 1000
+    _refused(controller, _download(keeper, other), Forbidden, "no guest")
+    _refused(controller, _download(liar, image), Forbidden, "no guest")
+    _refused(controller, _upload(keeper, image, b"x"), Forbidden, "no snapshot")
+    _refused(controller, liar.say("finish", place.result(row, liar)), Forbidden, "not for")
+    controller.do(keeper.say("finish", place.result(row, keeper)))
+    _refused(controller, _download(keeper, image), Forbidden, "no guest")
+    value = {"os-volume_upload_image": {"image_name": "u", "disk_format": "qcow2"}}
+    action = place.ok(place.admin.post(f"/volume/v3/volumes/{volume}/action", value))
+    made, row = action["os-volume_upload_image"]["image_id"], _volume_task(place, volume)
+    _refused(controller, _upload(liar, made, disk.read_bytes()), Forbidden, "no snapshot")
+    _refused(controller, _upload(keeper, other, disk.read_bytes()), Forbidden, "no snapshot")
+    assert controller.do(_upload(keeper, made, disk.read_bytes())) == b""
+    controller.do(keeper.say("finish", place.result(row, keeper)))
+    _refused(controller, _upload(keeper, made, disk.read_bytes()), Forbidden, "no snapshot")
+    assert place.admin.get(f"/image/v2/images/{made}").json()["status"] == "active"
 
 
 # -- metadata

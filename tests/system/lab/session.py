@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pileus.demo.client import host
+from pileus.demo.client import Client, host
 from pileus.demo.story import Story
 from pileus.lab import Lab
 
@@ -77,7 +78,7 @@ class Pair(Story):
 class School(Pair):
     """The session of the GridKa school 2013, in its order and in today's commands.
 
-    Its volumes, its dashboard and its EC2 instances are not told: Pileus does not have them yet."""
+    Its dashboard is not told: Pileus does not have one yet."""
 
     @contextlib.contextmanager
     def at(self, node: str) -> Iterator[None]:
@@ -93,6 +94,7 @@ class School(Pair):
             self.admin.run("image", "create", "--public", "--container-format", "bare", "--disk-format", "qcow2",
                            "--file", str(self.image), "guest")
             assert self.admin.json("image", "list")[0]["Status"] == "active"
+        self.testing_cinder()
         self.services()
         self.school_network()
         with self.at("api-node"):
@@ -120,12 +122,26 @@ class School(Pair):
             credentials = self.demo.json("ec2", "credentials", "create")
             assert self.demo.json("ec2", "credentials", "list")[0]["Access"] == credentials["access"]
 
+    def testing_cinder(self) -> None:
+        """volume-node: a volume is made, and is a file there."""
+        with self.at("volume-node"):
+            volume = self.admin.json("volume", "create", "--size", "1", "test")
+            self._until_volume(self.admin, "test", "available")
+            row = next(row for row in self.admin.json("volume", "list") if row["ID"] == volume["id"])
+            assert (row["Status"], row["Size"]) == ("available", 1)
+            node = self.lab.node("volume-node")
+            kept = node.run("find", "/var/lib/pileus-agent", "-name", f"*{volume['id']}*").stdout
+            assert kept.strip(), "volume-node has no file of the volume"
+            services = {row["Host"]: row["State"] for row in self.admin.json("volume", "service", "list")}
+            assert any(host.startswith("volume-node@") and state == "up" for host, state in services.items()), services
+            self.admin.run("volume", "delete", "test")
+
     def services(self) -> None:
         """api-node: the catalog names each service's own node, and all of compute is up."""
         with self.at("auth-node"):
             urls = {row["Service Type"]: row["URL"] for row in self.admin.json("endpoint", "list")}
         for kind, name in (("identity", "auth-node"), ("image", "image-node"), ("compute", "api-node"),
-                           ("placement", "api-node"), ("network", "network-node")):
+                           ("placement", "api-node"), ("network", "network-node"), ("block-storage", "volume-node")):
             assert self.lab.node(name).address in urls[kind], f"{kind} is at {urls[kind]}, not on {name}"
         with self.at("api-node"):
             found = self.admin.json("compute", "service", "list")
@@ -158,6 +174,37 @@ class School(Pair):
         address = self.boot_pair("m1.nano", "net1", "gridka-api-node")
         assert {row["Status"] for row in demo.json("server", "list")} == {"ACTIVE"}
         return address
+
+    def attach_volume(self, address: str) -> None:
+        """api-node, "Testing cinder": a volume in a running server, which keeps its bytes for the next server."""
+        demo = self.demo
+        with self.at("api-node"):
+            demo.run("volume", "create", "--size", "1", "test2")
+            self._until_volume(demo, "test2", "available")
+            demo.run("server", "add", "volume", PAIR[0], "test2", "--device", "/dev/vdb")
+            self._until_volume(demo, "test2", "in-use")
+        self.expect(self.ssh(address, "lsblk -b -n -d -o SIZE /dev/vdb"), str(1 << 30), "the volume in the guest")
+        write = "echo persistent | sudo tee /mnt/file"
+        self.ssh(address, f"sudo mkfs.ext4 -q /dev/vdb && sudo mount /dev/vdb /mnt && {write} && sudo umount /mnt")
+        with self.at("api-node"):
+            demo.run("server", "remove", "volume", PAIR[0], "test2")
+            self._until_volume(demo, "test2", "available")
+            demo.run("server", "add", "volume", PAIR[1], "test2")
+            self._until_volume(demo, "test2", "in-use")
+        inner = self.fixed_address(PAIR[1], "net1")
+        self.expect(self.through(address, inner, "sudo mount /dev/vdb /mnt && cat /mnt/file && sudo umount /mnt"),
+                    "persistent", "what the first guest wrote, read in the second")
+        with self.at("api-node"):
+            demo.run("server", "remove", "volume", PAIR[1], "test2")
+            self._until_volume(demo, "test2", "available")
+            demo.run("volume", "delete", "test2")
+
+    def _until_volume(self, who: Client, name: str, status: str, seconds: float = 60.0) -> None:
+        until = time.monotonic() + seconds
+        while (seen := who.json("volume", "show", name, show=False)["status"]) != status:
+            assert "error" not in seen, f"volume {name} is {seen}"
+            assert time.monotonic() < until, f"volume {name} is still {seen}, not {status}"
+            time.sleep(0.5)
 
     def resize(self) -> None:
         """api-node, "Working with flavors": a larger one, a server that changes to it and back, then for good."""

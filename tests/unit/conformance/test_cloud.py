@@ -114,7 +114,7 @@ def test_cloud_is_furnished_and_asked(canned: CannedCloud, tmp_path: Path) -> No
     image = tmp_path / "disk.qcow2"
     image.write_bytes(empty_qcow2())
     cloud = furnish(session(canned), image)
-    assert (cloud.compute_ceiling, cloud.placement_ceiling, cloud.volume_ceiling) == ("2.96", "1.39", "")
+    assert (cloud.compute_ceiling, cloud.placement_ceiling, cloud.volumes.ceiling) == ("2.96", "1.39", "")
     assert cloud.network_extensions == ("agent", "router")
     assert (cloud.compute_hosts, cloud.public_network_id, cloud.dashboard_url) == (("one", "three"), "n2", "")
     assert (cloud.flavor_ref, cloud.flavor_ref_alt) == ("f1", "f2")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.config import Administrator, Cloud, Hypervisor, available, read_flags, render
+from tests.conformance.config import Administrator, Cloud, Hypervisor, Volumes, available, read_flags, render
 
 URL = "http://127.0.0.1:1/identity/v3"
 FLAGS = Path(__file__).parents[2] / "conformance" / "features.conf"
@@ -17,7 +17,7 @@ def cloud(**changes: object) -> Cloud:
         "service_types": frozenset({"identity", "image", "compute", "network", "placement"}),
         "compute_ceiling": "2.96",
         "placement_ceiling": "1.39",
-        "volume_ceiling": "",
+        "volumes": Volumes(),
         "network_extensions": ("router", "security-group"),
         "compute_hosts": ("one", "two"),
         "dashboard_url": "",
@@ -38,7 +38,10 @@ def rendered(cloud: Cloud, hypervisor: Hypervisor = "fake") -> configparser.Conf
 
 def test_flags_arrive_unchanged() -> None:
     flags, conf = read_flags(FLAGS), rendered(cloud())
-    told_by_the_cloud = {("compute", "max_microversion"), ("validation", "run_validation")}
+    told_by_the_cloud = {
+        ("compute", "max_microversion"), ("validation", "run_validation"),
+        ("volume-feature-enabled", "volume_types_for_data_volume"),
+    }
     for section in flags.sections():
         for option, value in flags[section].items():
             if (section, option) not in told_by_the_cloud:
@@ -55,6 +58,18 @@ def test_what_the_cloud_tells_is_filled_in() -> None:
     assert (conf["compute"]["image_ref"], conf["compute"]["flavor_ref_alt"]) == ("image-1", "micro")
     # Tempest's reader takes `$x` for the name of an option.
     assert conf["auth"]["admin_password"] == "50%;$$x#"
+
+
+def test_what_the_volume_service_tells_is_filled_in() -> None:
+    told = Volumes(
+        ceiling="3.71", backend_names=("one@fake", "two@fake"), vendor_name="Pileus", storage_protocol="NBD",
+        multiattach_type="shared", data_type="data",
+    )
+    conf = rendered(cloud(volumes=told))
+    assert conf["volume"]["max_microversion"] == "3.71"
+    assert conf["volume"]["backend_names"] == "one@fake,two@fake"
+    assert conf["volume"]["volume_type_multiattach"] == "shared"
+    assert conf["volume-feature-enabled"]["volume_types_for_data_volume"] == "data"
 
 
 def test_services_follow_the_catalog() -> None:

@@ -3,9 +3,10 @@
 It keeps what a guest would be in a small journal and does what it is told, with delays and faults that a server's
 metadata or its flavor's extra specs ask for (metadata wins). `<operation>` is a method of the contract: build,
 rebuild, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, rescue, unrescue, resize, snapshot,
-attach_nic, detach_nic, attach_volume, detach_volume, set_password, inject_nmi, export_disks, end_export, fetch_disks,
-layout, take_in, send, taken. Nothing goes from one fake node to another: a guest is away when it was sent, and there
-when it was taken in; a `send` that is delayed or hangs can be aborted and forced.
+attach_nic, detach_nic, attach_volume, detach_volume, extend_volume, swap_volume, set_password, inject_nmi,
+export_disks, end_export, fetch_disks, layout, take_in, send, taken. Nothing goes from one fake node to another: a
+guest is away when it was sent, and there when it was taken in; a `send` that is delayed or hangs can be aborted and
+forced.
 
     fake:<operation>_delay   seconds that it takes                           fake:build_delay = 2.5
     fake:<operation>_error   it fails with this text, after the delay        fake:build_error = no more disks

@@ -110,6 +110,8 @@ class Fake(Moves):
     async def snapshot(self, server_id: str, target: Path) -> None:
         """An empty disk of the root disk's size: nothing was ever written to it."""
         guest = self._find(server_id)
+        if not guest.image_id:
+            raise NodeFault(f"server {server_id} has no root disk on this node: take a snapshot of its volume")
         await self._suffer(guest, "snapshot")
         await asyncio.to_thread(qcow2.write_empty, target, guest.root_bytes or GIB)
 
@@ -120,10 +122,33 @@ class Fake(Moves):
         await self._suffer(self._find(server_id), "detach_nic")
 
     async def attach_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None:
-        await self._suffer(self._find(spec.id), "attach_volume")
+        guest = self._find(spec.id)
+        await self._suffer(guest, "attach_volume")
+        self._keep_volumes(guest, (*(name for name in guest.volumes if name != volume.volume_id), volume.volume_id))
 
     async def detach_volume(self, server_id: str, volume_id: str) -> None:
-        await self._suffer(self._find(server_id), "detach_volume")
+        guest = self._find(server_id)
+        await self._suffer(guest, "detach_volume")
+        self._keep_volumes(guest, tuple(name for name in guest.volumes if name != volume_id))
+
+    async def extend_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None:
+        guest = self._find(spec.id)
+        if volume.volume_id not in guest.volumes:
+            raise NodeFault(f"server {guest.id} does not have volume {volume.volume_id}: attach it first")
+        await self._suffer(guest, "extend_volume")
+
+    async def swap_volume(
+        self, spec: ServerSpec, volume_id: str, volume: VolumeSpec, progress: Progress | None = None
+    ) -> None:
+        guest = self._find(spec.id)
+        if volume_id not in guest.volumes and volume.volume_id not in guest.volumes:
+            raise NodeFault(f"server {guest.id} does not have volume {volume_id}: attach it first")
+        await self._suffer(guest, "swap_volume")
+        self._keep_volumes(guest, tuple(volume.volume_id if name == volume_id else name for name in guest.volumes))
+
+    def _keep_volumes(self, guest: FakeGuest, volumes: tuple[str, ...]) -> None:
+        guest.volumes = volumes
+        self._journal.put(guest)
 
     # --------------------------------------------------------------------------------------- consoles
 
@@ -177,6 +202,7 @@ def _console(guest: FakeGuest, node: str) -> str:
         f"memory:   {guest.memory_mib} MiB",
         f"disk:     {guest.root_bytes} bytes, of which none was ever written",
         f"image:    {guest.image_id or 'none'} (never read)",
+        f"volumes:  {', '.join(guest.volumes) or 'none'} (never read)",
         f"started:  {started}",
         f"starts:   {guest.starts}",
         f"rescued:  {'yes' if guest.rescued else 'no'}",

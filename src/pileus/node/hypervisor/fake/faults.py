@@ -11,8 +11,12 @@ PREFIX = "fake:"
 
 def told(spec: ServerSpec) -> dict[str, str]:
     """The faults of a server, by name without the prefix."""
-    both = {**spec.extra_specs, **spec.metadata}
-    return {name.removeprefix(PREFIX): value for name, value in both.items() if name.startswith(PREFIX)}
+    return among({**spec.extra_specs, **spec.metadata})
+
+
+def among(metadata: dict[str, str]) -> dict[str, str]:
+    """The faults that there are among other words, by name without the prefix."""
+    return {name.removeprefix(PREFIX): value for name, value in metadata.items() if name.startswith(PREFIX)}
 
 
 def seconds(faults: dict[str, str], name: str, node: str) -> float | None:

@@ -159,6 +159,7 @@ class FakeNode:
         guest.name, guest.vcpus, guest.memory_mib = spec.name, spec.vcpus, spec.memory_mib
         guest.root_bytes = wanted or least
         guest.image_id = spec.image.id if spec.image else ""
+        guest.volumes = tuple(volume.volume_id for volume in spec.volumes)
         guest.faults = faults.told(spec)
 
     async def _make(self, spec: ServerSpec, operation: str) -> FakeGuest:

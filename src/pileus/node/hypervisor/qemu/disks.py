@@ -108,10 +108,24 @@ def volume_device(volume_id: str) -> str:
     return f"volume-{volume_id}"
 
 
+def volume_key(volume_id: str) -> str:
+    """QEMU's id of the object that holds the key of a volume's connection."""
+    return f"key-{volume_id}"
+
+
+RECONNECT = {"reconnect-delay": 300, "open-timeout": 10}
+"""Seconds: a guest stands still for so long while what gives out its volume is away, and goes on when that comes again;
+then its disk has errors. The second counts when the volume is opened."""
+
+
 def volume_blockdev(volume: VolumeSpec) -> dict[str, Any]:
     """A volume as QMP's blockdev-add takes it. May hold credentials: never for a command line or a log."""
-    read_only = {"read-only": True} if volume.read_only else {}
-    return {"discard": "unmap", **volume.connection, **read_only, "node-name": volume_node(volume.volume_id)}
+    more: dict[str, Any] = {"read-only": True} if volume.read_only else {}
+    if volume.connection.get("driver") == "nbd":
+        more |= {"cache": {"direct": True}, **RECONNECT}
+    if volume.secret:
+        more["tls-creds"] = volume_key(volume.volume_id)
+    return {"discard": "unmap", **more, **volume.connection, "node-name": volume_node(volume.volume_id)}
 
 
 def prepare(spec: ServerSpec, files: GuestFiles, bases: Bases, tool: ImageTool) -> None:

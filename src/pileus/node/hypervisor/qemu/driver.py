@@ -33,6 +33,7 @@ from pileus.node.hypervisor.qemu import (
     process,
     saving,
     snapshots,
+    swapping,
     unplug,
     volumes,
 )
@@ -290,21 +291,37 @@ class Qemu(Moves):
     async def attach_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None:
         device = disks.volume_device(volume.volume_id)
         async with self._locked(spec.id) as guest:
-            if guest.running and not await unplug.plugged(guest.qmp(), device):
+            if guest.running and not await unplug.plugged(guest.qmp(), guest.shown(device)):
                 scsi = disks.bus(guest.spec) == "scsi"
                 async with guest.taking_slot(device, scsi=scsi) as slot:
                     place = {"slot": None, "scsi_id": slot} if scsi else {"slot": slot}
-                    await volumes.plug(guest.qmp(), volume, **place)
+                    await volumes.plug(guest.qmp(), volume, keys=guest.keys, **place)
             others = [known for known in guest.spec.volumes if known.volume_id != volume.volume_id]
             await guest.change(volumes=(*others, volume))
 
     async def detach_volume(self, server_id: str, volume_id: str) -> None:
+        device = disks.volume_device(volume_id)
         async with self._locked(server_id) as guest:
             if guest.running:
-                await volumes.remove(guest.qmp(), volume_id, self._host.settings.unplug_timeout)
-            guest.record.slots.pop(disks.volume_device(volume_id), None)
-            guest.record.scsi.pop(disks.volume_device(volume_id), None)
+                await volumes.remove(
+                    guest.qmp(), volume_id, guest.shown(device), self._host.settings.unplug_timeout
+                )
+            for places in (guest.record.slots, guest.record.scsi, guest.record.shown):
+                places.pop(device, None)
             await guest.change(volumes=tuple(v for v in guest.spec.volumes if v.volume_id != volume_id))
+
+    async def extend_volume(self, spec: ServerSpec, volume: VolumeSpec) -> None:
+        async with self._locked(spec.id) as guest:
+            if guest.running:
+                await volumes.grow(guest.qmp(), volume.volume_id)
+
+    async def swap_volume(
+        self, spec: ServerSpec, volume_id: str, volume: VolumeSpec, progress: Progress | None = None
+    ) -> None:
+        async with self._locked(spec.id) as guest:
+            if not guest.running:
+                raise NodeFault(f"server {spec.id} is {guest.power}: its volumes are swapped while it runs; start it")
+            await swapping.swap(guest, volume_id, volume, progress)
 
     # ---------------------------------------------------------------------------------------- consoles
 

@@ -6,8 +6,6 @@ import asyncio
 import hashlib
 import os
 import struct
-import subprocess
-import time
 from pathlib import Path
 
 from pileus.node.contract import ImageRef, MoveSource, NodeFault, Progress, ServerSpec
@@ -16,10 +14,8 @@ from pileus.node.hypervisor.qemu.disks import Bases
 from pileus.node.hypervisor.qemu.files import GuestFiles, Record
 from pileus.node.hypervisor.qemu.host import Host
 from pileus.node.hypervisor.qemu.imagetool import Fresh
-from pileus.node.hypervisor.qemu.process import ENVIRONMENT, identity_options
+from pileus.node.hypervisor.qemu.watched import run_watched
 
-STALLED = 120.0
-"""Seconds without any work done after which a copy is given up."""
 EXTERNAL_DATA = 1 << 2  # of qcow2's incompatible features
 
 
@@ -72,41 +68,10 @@ async def _convert(host: Host, key: Path, address: str, port: int, name: str, ta
     credentials = f"tls-creds-psk,id=tls,endpoint=client,username={psk.USER},dir={str(key).replace(',', ',,')}"
     server = f"file.server.type=inet,file.server.host={address},file.server.port={port}"
     argv = [
-        # Should this process be killed, nothing is left that copies into a file without a name.
-        *("setpriv", "--pdeathsig", "KILL", "--"),
-        *("prlimit", "--core=0", "--as=2147483648", "--"),
         *(host.settings.image_tool, "convert", "-q", "-O", "raw", "--object", credentials, "--image-opts"),
         *(f"driver=raw,file.driver=nbd,{server},file.export={name},file.tls-creds=tls", str(target)),
     ]
-    # By this very thread, which lives as long as the process: the signal comes when the thread ends that began it.
-    child = subprocess.Popen(  # noqa: ASYNC220
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/", env=ENVIRONMENT,
-        umask=0o077, **identity_options(host.who),
-    )  # fmt: skip
-    ending = asyncio.ensure_future(asyncio.to_thread(child.communicate))
-    worked, since = -1, time.monotonic()
-    try:
-        while not (await asyncio.wait([ending], timeout=1.0))[0]:
-            now = _worked(child.pid)
-            if now != worked:
-                worked, since = now, time.monotonic()
-            if time.monotonic() - since > STALLED:
-                raise NodeFault(f"the copy of disk {name} from {address} made no progress for {STALLED:.0f} seconds")
-    finally:
-        child.kill()
-        await asyncio.wait([ending])
-    if child.returncode:
-        lines = ending.result()[1].decode(errors="replace").strip().splitlines() or ["it did not say why"]
-        raise NodeFault(f"disk {name} could not be copied from {address}: {lines[-1]}")
-
-
-def _worked(pid: int) -> int:
-    """The processor time that a process has used, in clock ticks."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return -1
-    return int(fields[11]) + int(fields[12])
+    await run_watched(argv, host.who, f"the copy of disk {name} from {address}")
 
 
 def forget_others(files: GuestFiles, record: Record, source: MoveSource) -> None:

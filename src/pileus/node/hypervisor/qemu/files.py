@@ -39,6 +39,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     ports: int = 0  # PCIe root ports
     slots: dict[str, int] = {}  # port number by device id
     scsi: dict[str, int] = {}  # SCSI id by device id
+    shown: dict[str, str] = {}  # the device id that QEMU knows, of volumes that have taken another's place
     cpu: str = ""  # the processor it sees, as QEMU calls it
     storage: str = ""  # the folder of its disks in `disks_dir`; empty: with its other files
     lent: bool = False  # its disks belong to another node: never to be removed from here
@@ -90,6 +91,7 @@ class GuestFiles:
         self.put_disks(directory)
         self.moving = directory / "move"
         self.exporting = directory / "export"
+        self.volumes = directory / "volumes"
         self.memory = directory / "memory"
         self.log = directory / "qemu.log"
         self.console = directory / "console.log"

@@ -145,6 +145,7 @@ class Guest:
 
         The guest executes nothing before everything about its process is recorded."""
         self.must_belong_here()
+        self.record.shown = {}
         await exports.end(self.files, self.record)
         await asyncio.to_thread(disks.prepare, self.spec, self.files, bases, self.host.tool)
         if not incoming:
@@ -167,7 +168,7 @@ class Guest:
     @contextlib.asynccontextmanager
     async def beginning(self, bases: Bases, incoming: bool) -> AsyncIterator[Monitor]:
         """A QEMU that has started, its guest not: what goes wrong meanwhile ends it again. Raises NodeFault."""
-        monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
+        monitor = Monitor(f"guest {self.spec.id}", self._event, self._closed, self.host.settings.answer_timeout)
         try:
             self.record.process = await self._launch(bases, incoming)
             await monitor.connect(self.files.qmp, self.host.settings.start_timeout)
@@ -253,6 +254,14 @@ class Guest:
         """The port of a volume; None if it is on the SCSI controller."""
         return self.record.slots.get(volume_device(volume_id))
 
+    def shown(self, device: str) -> str:
+        """How QEMU calls a device: a volume that has taken the place of another has the name of that."""
+        return self.record.shown.get(device, device)
+
+    @property
+    def keys(self) -> volumes.Keys:
+        return volumes.Keys(self.files.volumes, self.host.who)
+
     async def plug_volumes(self, monitor: Monitor) -> bool:
         """Give it its volumes; whether it may boot from one."""
         # With an image, index 0 is the root disk.
@@ -263,7 +272,7 @@ class Guest:
             bootable = bootable or boots
             scsi = self.record.scsi.get(volume_device(volume.volume_id))
             slot = self.volume_slot(volume.volume_id)
-            await volumes.plug(monitor, volume, slot, scsi_id=scsi, bootable=boots)
+            await volumes.plug(monitor, volume, slot, self.keys, scsi_id=scsi, bootable=boots)
         return bootable
 
     async def _complete(self, monitor: Monitor, incoming: bool) -> None:
@@ -422,7 +431,7 @@ class Guest:
         if found is None or not process.alive(found):
             return await self._adopt_without_process()
         self.record.process = found
-        monitor = Monitor(self.spec.id, self._event, self._closed, self.host.settings.answer_timeout)
+        monitor = Monitor(f"guest {self.spec.id}", self._event, self._closed, self.host.settings.answer_timeout)
         try:
             await monitor.connect(self.files.qmp, 5.0)
             status = (await monitor.execute("query-status"))["status"]

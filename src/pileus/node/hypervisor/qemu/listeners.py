@@ -24,14 +24,15 @@ class Listening:
 def listening(files: GuestFiles, agent: bool) -> Iterator[Listening]:
     """Make the sockets in place of any older ones; our own descriptors are closed at the end."""
     with contextlib.ExitStack() as stack:
-        qmp = stack.enter_context(_listen(files.qmp)).fileno()
-        serial = stack.enter_context(_listen(files.serial)).fileno()
-        channel = stack.enter_context(_listen(files.agent)).fileno() if agent else None
+        qmp = stack.enter_context(listen(files.qmp)).fileno()
+        serial = stack.enter_context(listen(files.serial)).fileno()
+        channel = stack.enter_context(listen(files.agent)).fileno() if agent else None
         files.vnc.unlink(missing_ok=True)
         yield Listening(Listeners(qmp=qmp, serial=serial, agent=channel))
 
 
-def _listen(path: Path) -> socket.socket:
+def listen(path: Path) -> socket.socket:
+    """A unix socket that listens, in place of any older one; for this process's account alone."""
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:

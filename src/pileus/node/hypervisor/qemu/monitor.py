@@ -36,7 +36,8 @@ class MonitorGone(NodeFault):
 
 
 class Monitor:
-    """A guest's QMP connection. `on_event` and `on_close` are called in the event loop and must not block."""
+    """The QMP connection to what `name` says. `on_event` and `on_close` are called in the event loop and must not
+    block."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Monitor:
             await asyncio.wait_for(self._client.connect(str(path)), within)
         except (QMPError, OSError, TimeoutError) as error:
             await self._disconnect()
-            raise MonitorGone(f"guest {self._name}: QEMU does not answer on {path}: {error}") from error
+            raise MonitorGone(f"{self._name}: QEMU does not answer on {path}: {error}") from error
         self._tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._watch())]
 
     async def execute(self, command: str, /, **arguments: Any) -> Any:
@@ -74,9 +75,9 @@ class Monitor:
         except ExecuteError as error:
             raise QmpError(command, error.error_class, str(error)) from error
         except TimeoutError:
-            raise MonitorGone(f"guest {self._name}: QEMU took over {self._timeout:.0f} s for {command}") from None
+            raise MonitorGone(f"{self._name}: QEMU took over {self._timeout:.0f} s for {command}") from None
         except (QMPError, OSError, EOFError) as error:
-            raise MonitorGone(f"guest {self._name}: QEMU ended during {command}") from error
+            raise MonitorGone(f"{self._name}: QEMU ended during {command}") from error
 
     async def send_fd(self, name: str, fd: int) -> None:
         """Give QEMU a copy of a descriptor under a name (getfd)."""
@@ -93,7 +94,7 @@ class Monitor:
         # qemu.qmp's own way needs asyncio's socket object; under uvloop there is only the descriptor.
         writer = self._client._writer
         if writer is None or self._client.runstate != Runstate.RUNNING:
-            raise MonitorGone(f"guest {self._name}: QEMU is not connected")
+            raise MonitorGone(f"{self._name}: QEMU is not connected")
         shared = socket.socket(fileno=os.dup(writer.transport.get_extra_info("socket").fileno()))
         with shared:
             message = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
@@ -160,7 +161,7 @@ class Monitor:
     def _fail_waiting(self) -> None:
         for _, future in self._waiting:
             if not future.done():
-                future.set_exception(MonitorGone(f"guest {self._name}: QEMU ended"))
+                future.set_exception(MonitorGone(f"{self._name}: QEMU ended"))
         self._waiting.clear()
 
 

@@ -1,4 +1,4 @@
-"""The secret of one move between two nodes: a TLS pre-shared key, in a file that QEMU's account alone can read."""
+"""The secret of one move between two nodes, or of one volume: a TLS pre-shared key, that one account alone can read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write(folder: Path, secret: str, who: Account) -> None:
     except ValueError:
         sound = False
     if not sound:
-        raise NodeFault("the secret of a move is not 16 bytes or more in hex")
+        raise NodeFault("the secret of a connection is not 16 bytes or more in hex")
     folder.mkdir(mode=0o711, exist_ok=True)
     write_atomic(folder / "dh-params.pem", GROUP, 0o644)
     keys = folder / "keys.psk"

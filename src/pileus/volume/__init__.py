@@ -1,0 +1,1 @@
+"""Volumes: Cinder's v3 API."""
