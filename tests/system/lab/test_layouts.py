@@ -34,6 +34,7 @@ def test_gridka_the_whole_session(tmp_path: Path) -> None:
         assert set(school.hosts().values()) == {"compute-1", "compute-2"}
         school.show_pair(address, "net1")
         school.resize()
+        school.ec2()
         assert "All agrees" in doctor(lab)
         _no_secrets_on_nodes(lab)
 
