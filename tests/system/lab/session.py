@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.system.lab.aws import Aws
+
 from pileus.demo.client import host
 from pileus.demo.story import Story
 from pileus.lab import Lab
-from tests.system.lab.aws import Aws
 
 _LOGIN = "pileus"
 _OPTIONS = (
