@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from pileus.cloud import Cloud
+from pileus.web.app import App
 from tests.api.conftest import PASSWORD, Client
 from tests.api.ec2.aws import URL, V3, Person, connect, make_person, refused
 
@@ -68,6 +69,19 @@ def test_version_4_in_a_header(alice: Person, nobody: Client) -> None:
 @pytest.mark.parametrize("path", ["/ec2", "/ec2/", "/ec2/services/Cloud", "/ec2/services/Cloud/"])
 def test_every_way_to_the_place(alice: Person, nobody: Client, path: str) -> None:
     assert send(nobody, signed(alice.key, url="http://cloud.test" + path)).status_code == 200
+
+
+def test_at_its_classic_port(alice: Person, place: Cloud) -> None:
+    """There the room is at the root, and that is the path that is signed."""
+    inner = App(place, place.served, {})
+
+    async def port(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "pileus.service": "ec2"}, receive, send)
+
+    client = Client(port, alice.client.loop)  # type: ignore[arg-type]
+    for path in ("/", "/services/Cloud"):
+        reply = send(client, signed(alice.key, url="http://cloud.test:8773" + path))
+        assert reply.status_code == 200, reply.text
 
 
 def test_version_4_in_the_query(alice: Person, nobody: Client) -> None:
