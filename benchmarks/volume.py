@@ -30,14 +30,12 @@ async def measure() -> list[Measured]:
             taken.append((time.perf_counter() - began) * 1000)
         began = time.perf_counter()
         await drain([lambda: ask("POST", f"{base}/volumes", token, body)] * (_MANY - 20))
-        while len(available := await _listed(cloud, f"{base}/volumes/detail?limit=1000&status=available")) < _MANY:
-            await asyncio.sleep(0.05)
+        available = await _count(cloud, f"{base}/volumes/detail?limit=1000&status=available", _MANY)
         rate = (_MANY - 20) / (time.perf_counter() - began)
         listing = await median(lambda: ask("GET", f"{base}/volumes/detail?limit=1000", token))
         began = time.perf_counter()
         await drain([lambda v=v: ask("DELETE", f"{base}/volumes/{v['id']}", token) for v in available])
-        while await _listed(cloud, f"{base}/volumes?limit=1"):
-            await asyncio.sleep(0.05)
+        await _count(cloud, f"{base}/volumes?limit=1", 0)
         gone = _MANY / (time.perf_counter() - began)
     return [
         Measured("volume create to available, one after another, median", statistics.median(taken), "ms", 30.0),
@@ -47,9 +45,13 @@ async def measure() -> list[Measured]:
     ]
 
 
-async def _listed(cloud: Lab, path: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await cloud.http.ok("GET", path, cloud.token)).json()["volumes"]
-    return found
+async def _count(cloud: Lab, path: str, count: int) -> list[dict[str, Any]]:
+    """What is listed once so many are."""
+    while True:
+        found: list[dict[str, Any]] = (await cloud.http.ok("GET", path, cloud.token)).json()["volumes"]
+        if len(found) == count:
+            return found
+        await asyncio.sleep(0.05)
 
 
 async def _until(cloud: Lab, path: str, status: str) -> None:

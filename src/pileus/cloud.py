@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pileus.cloud")
 
-ROOMS = ("identity", "image", "volume", "placement", "network", "compute")
+ROOMS = ("identity", "image", "volume", "placement", "network", "compute", "ec2")
 """Every service folder, in the order in which they are set up."""
 
 ResultHandler = Callable[[Tx, "Cloud", "Task", "TaskResult"], None]

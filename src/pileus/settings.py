@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _help("Where identity is, as clouds.yaml and refusals say; empty: here, or where the catalog says.")
     ] = ""
     classic_ports: Annotated[
-        bool, _help("Also open each service's classic port: 5000, 9292, 8774, 8778, 9696.")
+        bool, _help("Also open each service's classic port: 5000, 9292, 8774, 8778, 9696, 8776, 8773.")
     ] = False
     services: Annotated[
         tuple[str, ...], _help("Which services this controller serves; empty: all.")

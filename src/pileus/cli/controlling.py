@@ -18,7 +18,7 @@ from pileus.settings import Settings
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
 
-_CLASSIC = {"identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696}
+_CLASSIC = {"identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696, "volume": 8776, "ec2": 8773}
 _PROGRAM = (sys.executable, os.__file__, __file__)
 
 

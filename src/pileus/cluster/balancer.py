@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-_SERVICES = ("identity", "image", "placement", "network", "compute")
-_CLASSIC = {"identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696}
+_SERVICES = ("identity", "image", "placement", "network", "compute", "ec2")
+_CLASSIC = {"identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696, "volume": 8776, "ec2": 8773}
 _GLOBAL = """\
 global
     log stdout format raw local0 info

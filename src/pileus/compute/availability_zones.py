@@ -40,15 +40,19 @@ def exists(tx: Tx, cloud: Cloud, zone: str) -> bool:
     return zone == cloud.settings.availability_zone or zone in by_host(tx).values()
 
 
+def states(call: Call) -> dict[str, bool]:
+    """Whether each zone is available: while one of its nodes is enabled."""
+    return {name: _available(rows) for name, rows in sorted(_zones(call).items())}
+
+
 # -- handlers
 
 
 def index(call: Call) -> dict[str, Any]:
-    """GET /os-availability-zone: 200, without hosts. A zone is available while one of its nodes is enabled."""
-    zones = _zones(call)
+    """GET /os-availability-zone: 200, without hosts."""
     return {"availabilityZoneInfo": [
-        {"zoneName": name, "zoneState": {"available": _available(rows)}, "hosts": None}
-        for name, rows in sorted(zones.items())
+        {"zoneName": name, "zoneState": {"available": available}, "hosts": None}
+        for name, available in states(call).items()
     ]}
 
 

@@ -62,15 +62,32 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     reservation_id: str
 
 
-def create(call: Call) -> Reply:
-    """POST /servers: 202. Checks, counts, claims, makes ports and asks the node to build, all in one commit.
+class Made(msgspec.Struct, frozen=True):
+    """The servers of one request."""
 
-    Where no node fits, the server is made all the same and is in ERROR with the reason, as Nova does it."""
-    body: NewServerBody = call.body
+    ids: list[str]
+    reservation_id: str
+
+
+def make(call: Call, body: NewServerBody, subnet_id: str | None = None) -> Made:
+    """Check, count, claim, make ports and ask the nodes to build, in the caller's transaction; for other rooms too.
+
+    `subnet_id`: where the address of each new port is from, which POST /servers cannot say. Where no node fits, the
+    server is made all the same and is in ERROR with the reason, as Nova does it."""
     order = _order(call, body)
-    ids = [_make(call, order, index) for index in range(order.count)]
+    if subnet_id is not None:
+        plan = [msgspec.structs.replace(nic, subnet_id=subnet_id) for nic in order.plan]
+        order = msgspec.structs.replace(order, plan=plan)
+    return Made([_make(call, order, index) for index in range(order.count)], order.reservation_id)
+
+
+def create(call: Call) -> Reply:
+    """POST /servers: 202, all in one commit."""
+    body: NewServerBody = call.body
+    made = make(call, body)
+    ids = made.ids
     if as_bool(body.server.return_reservation_id):
-        return Reply({"reservation_id": order.reservation_id})
+        return Reply({"reservation_id": made.reservation_id})
     asked = body.server
     groups = asked.security_groups
     shown = [{"name": "default"}] if groups is UNSET else [{"name": g.name} for g in groups]
@@ -252,7 +269,7 @@ def _make(call: Call, order: Order, index: int) -> str:
         with call.tx.savepoint():
             return _placed(call, order, values)
     except (scheduler.NoValidHost, placing.NoPlace) as reason:
-        return _fail(call, {**values, "own_ports": [], "nic_tags": {}, "host": None, "zone": None}, reason)
+        return _fail(call, order.asked, {**values, "own_ports": [], "nic_tags": {}, "host": None, "zone": None}, reason)
 
 
 def _placed(call: Call, order: Order, values: dict[str, Any]) -> str:
@@ -268,7 +285,7 @@ def _placed(call: Call, order: Order, values: dict[str, Any]) -> str:
         "host": host.name, "zone": host.zone, "own_ports": wired.own, "nic_tags": wired.tags,
         "task_state": block_devices.MAPPING if boot.has_volumes else "spawning",
     }
-    row = _insert(call, values)
+    row = _insert(call, order.asked, values)
     instance_actions.begin(call, server_id, "create", "compute__do_build_and_run_instance", host.name)
     disks = boot_devices.make(call, server_id, order.flavor, boot) if boot.disks else []
     if boot.has_volumes:
@@ -281,12 +298,14 @@ def _placed(call: Call, order: Order, values: dict[str, Any]) -> str:
     return str(server_id)
 
 
-def _fail(call: Call, values: dict[str, Any], reason: scheduler.NoValidHost | placing.NoPlace) -> str:
+def _fail(
+    call: Call, asked: NewServer, values: dict[str, Any], reason: scheduler.NoValidHost | placing.NoPlace
+) -> str:
     """A server that found no host: it exists, in error, and tells why."""
     message = f"No valid host was found. {reason}" if isinstance(reason, scheduler.NoValidHost) else str(reason)
     fault = Fault(code=500, message=message[:255], created=call.now, details=message)
     values |= {"vm_state": states.ERROR, "task_state": None, "fault": msgspec.to_builtins(fault)}
-    _insert(call, values)
+    _insert(call, asked, values)
     instance_actions.begin(call, values["id"], "create", "conductor_schedule_and_build_instances")
     instance_actions.finish(call.tx, values["id"], call.request_id, call.now, message)
     if isinstance(reason, scheduler.NoValidHost):
@@ -301,9 +320,9 @@ class _Row:
         self.__dict__.update(values)
 
 
-def _insert(call: Call, values: dict[str, Any]) -> _Row:
+def _insert(call: Call, asked: NewServer, values: dict[str, Any]) -> _Row:
     done = call.tx.execute(server.insert(), values)
-    tags = call.body.server.tags
+    tags = asked.tags
     if tags is not UNSET and tags:
         call.tx.execute(
             server_tag.insert(), [{"server_id": values["id"], "name": tag} for tag in dict.fromkeys(tags)]

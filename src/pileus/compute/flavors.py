@@ -65,6 +65,12 @@ def find(tx: Tx, context: Context, flavor_id: str) -> Flavor:
     return _flavor(row)
 
 
+def of_caller(call: Call) -> list[Flavor]:
+    """The flavors that the caller may use, by name."""
+    found = call.tx.all(sa.select(flavor).where(*_wanted(call, FlavorQuery())).order_by(flavor.c.name))
+    return [_flavor(row) for row in found]
+
+
 def _flavor(row: sa.Row[Any]) -> Flavor:
     return Flavor(
         id=row.id, name=row.name, vcpus=row.vcpus, ram=row.ram, disk=row.disk, ephemeral=row.ephemeral,

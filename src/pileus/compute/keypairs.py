@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -49,6 +50,24 @@ def find(tx: Tx, user_id: str, name: str) -> Any:
     if row is None:
         raise NotFound(f"Keypair {name} not found for user {user_id}.")
     return row
+
+
+def of_caller(call: Call) -> Sequence[Any]:
+    """The rows of the caller's key pairs, by name."""
+    user_id = _user(call, "index", None)
+    return call.tx.all(sa.select(keypair).where(keypair.c.user_id == user_id).order_by(keypair.c.name))
+
+
+def add(call: Call, name: str, public_key: str) -> Any:
+    """Keep an SSH key of the caller's by a name; its row. Raises BadRequest, Conflict, OverQuota."""
+    user_id = _user(call, "create", None)
+    return _insert(call, user_id, name, "ssh", public_key, ssh_fingerprint(public_key))
+
+
+def drop(call: Call, name: str) -> None:
+    """Forget a key pair of the caller's. Raises NotFound."""
+    row = find(call.tx, _user(call, "delete", None), name)
+    call.tx.execute(keypair.delete().where(keypair.c.id == row.id))
 
 
 # -- handlers
@@ -106,7 +125,6 @@ def create(call: Call) -> dict[str, Any]:
     name = new.name.strip()
     if not name:
         raise BadRequest("Invalid input: the name is blank.")
-    _check_room(call, user_id, name)
     kind = "ssh" if new.type is UNSET else new.type
     private = None
     if new.public_key is UNSET:
@@ -114,11 +132,16 @@ def create(call: Call) -> dict[str, Any]:
     else:
         public = new.public_key
         fingerprint = ssh_fingerprint(public) if kind == "ssh" else x509_fingerprint(public)
+    made = _MADE.render(_insert(call, user_id, name, kind, public, fingerprint), call.version)
+    return {"keypair": made if private is None else {**made, "private_key": private}}
+
+
+def _insert(call: Call, user_id: str, name: str, kind: str, public: str, fingerprint: str) -> Any:
+    _check_room(call, user_id, name)
     call.tx.execute(keypair.insert().values(
         user_id=user_id, name=name, type=kind, fingerprint=fingerprint, public_key=public, created=call.now,
     ))
-    made = _MADE.render(find(call.tx, user_id, name), call.version)
-    return {"keypair": made if private is None else {**made, "private_key": private}}
+    return find(call.tx, user_id, name)
 
 
 def _check_room(call: Call, user_id: str, name: str) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from pileus.compute import devices, servers
 from pileus.compute.schemas import FlavorFacts
+from pileus.ec2 import ids
 from pileus.network import networks, ports
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ EC2 = (
     "2009-04-04", "latest",
 )
 _MOST_PASSWORD = 1020
+_NO_IMAGE = "0" * 32
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
 
 
@@ -248,9 +250,10 @@ def _ec2_tree(row: Any, own: list[PortInfo], disks: Sequence[Any]) -> dict[str, 
     floating = [address for port in own for _, address in port.floating_ips]
     groups = dict.fromkeys(name for port in own for name in port.security_group_names)
     tree: dict[str, Any] = {
-        "ami-id": f"ami-{_short(row.image_id or '')}", "ami-launch-index": row.launch_index,
+        "ami-id": ids.write(ids.IMAGE, row.image_id or _NO_IMAGE), "ami-launch-index": row.launch_index,
         "hostname": row.hostname, "instance-action": "none",
-        "instance-id": f"i-{row.seq:08x}", "instance-type": row.flavor["name"], "local-hostname": row.hostname,
+        "instance-id": ids.write(ids.INSTANCE, row.id), "instance-type": row.flavor["name"],
+        "local-hostname": row.hostname,
         "local-ipv4": fixed[0] if fixed else "", "placement": {"availability-zone": row.zone or ""},
         "public-hostname": row.hostname, "public-ipv4": floating[0] if floating else "",
         "reservation-id": row.reservation_id, "security-groups": "\n".join(groups),
@@ -270,10 +273,6 @@ def _ec2_disks(row: Any, disks: Sequence[Any]) -> dict[str, str]:
         "ami": "vda", "root": "/dev/vda", **{name: path for name, path in local.items() if name != "root"},
         **{f"ebs{number}": path for number, path in enumerate(volumes)},
     }
-
-
-def _short(ident: str) -> str:
-    return ident.replace("-", "")[:8] or "00000000"
 
 
 def _encode(value: Any) -> bytes:

@@ -28,6 +28,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     network_id: str
     port_id: str | None = None
     fixed_ip: str | None = None
+    subnet_id: str | None = None  # None: any of the network's
     tag: str | None = None
 
 
@@ -148,7 +149,7 @@ def wire(
         else:
             port = ports.create(
                 call.tx, call.cloud, call.context, network_id=nic.network_id, fixed_ip=nic.fixed_ip,
-                security_groups=groups, hostname=hostname, **common,
+                subnet_id=nic.subnet_id, security_groups=groups, hostname=hostname, **common,
             )
             own.append(port.id)
         if nic.tag:

@@ -18,7 +18,7 @@ from pileus.web.call import Call
 from pileus.web.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
@@ -100,6 +100,26 @@ def change(tx: Tx, server_id: str, now: float, **values: Any) -> None:
 def ports_of(call: Call, row: Any) -> list[PortInfo]:
     """The server's ports, in the order in which they were made."""
     return ports.of_servers(call.tx, [row.id]).get(row.id, []) if not row.deleted else []
+
+
+def of_project(call: Call, since: float, ids: Sequence[str] | None = None) -> Sequence[Any]:
+    """The rows of the servers of the caller's project, those deleted after `since` too; of `ids` only, where given.
+
+    Raises Forbidden."""
+    project_id = call.context.project_id
+    call.enforce("os_compute_api:servers:detail", project_id=project_id)
+    c = server.c
+    mine = [c.project_id == project_id, sa.or_(c.deleted.is_(False), c.deleted_at > since)]
+    if ids is not None:
+        mine.append(c.id.in_(ids))
+    return call.tx.all(sa.select(server).where(*mine).order_by(c.id))
+
+
+def existing(tx: Tx, ids: Sequence[str], since: float) -> set[str]:
+    """Which of these are ids of servers that are there, or were deleted after `since`."""
+    c = server.c
+    there = sa.or_(c.deleted.is_(False), c.deleted_at > since)
+    return set(tx.scalars(sa.select(c.id).where(c.id.in_(ids), there)))
 
 
 class GuestWanted(Struct, frozen=True):

@@ -69,6 +69,8 @@ RULES = {
     "identity:check_token": f"{_READ} or rule:token_subject",
     "identity:validate_token": f"{_READ} or rule:service_role or rule:token_subject",
     "identity:revoke_token": "rule:admin_or_token_subject",
+    "identity:ec2tokens_validate": "rule:service_or_admin",
+    "identity:s3tokens_validate": "rule:service_or_admin",
     "identity:get_auth_catalog": "",
     "identity:get_auth_projects": "",
     "identity:get_auth_domains": "",

@@ -10,6 +10,7 @@ from pileus.identity import (
     discovery,
     domains,
     ec2_credentials,
+    ec2_tokens,
     endpoints,
     grants,
     groups,
@@ -64,6 +65,9 @@ ROUTES = (
     Route("GET", "/v3/auth/projects", reachable.own_projects, AUTHENTICATED),
     Route("GET", "/v3/auth/domains", reachable.own_domains, AUTHENTICATED),
     Route("GET", "/v3/auth/system", reachable.own_system, AUTHENTICATED),
+    Route("POST", "/v3/ec2tokens", ec2_tokens.ec2_token, "identity:ec2tokens_validate", body=d.Ec2TokenBody,
+          write=False),
+    Route("POST", "/v3/s3tokens", ec2_tokens.s3_token, "identity:s3tokens_validate", body=d.S3TokenBody, write=False),
     # domains
     Route("GET", "/v3/domains", domains.index, AUTHENTICATED),
     Route("POST", "/v3/domains", domains.create, AUTHENTICATED, 201, body=p.DomainBody),

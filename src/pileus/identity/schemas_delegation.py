@@ -34,6 +34,34 @@ class Ec2Body(OpenBody):
     tenant_id: ShortId
 
 
+class Ec2Signature(OpenBody):
+    """A signed request, as a service tells of it."""
+
+    access: str = ""
+    signature: str = ""
+    host: str = ""
+    verb: str = "GET"
+    path: str = "/"
+    params: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    body_hash: str = ""
+
+
+class Ec2TokenBody(OpenBody):
+    credentials: Ec2Signature | None = None
+    old: Ec2Signature | None = field(default=None, name="ec2Credentials")
+
+
+class S3Signature(OpenBody):
+    access: str
+    signature: str
+    token: str
+
+
+class S3TokenBody(OpenBody):
+    credentials: S3Signature
+
+
 class RoleRef(OpenBody):
     id: ShortId | None = None
     name: NameText | None = None

@@ -40,10 +40,14 @@ def take(tx: Tx, call: Call, trust_id: str, proof: Proof) -> tuple[str, tuple[st
 
 
 def _find(tx: Tx, call: Call, trust_id: str, lock: bool = False) -> Any:
+    return current(tx, trust_id, call.now, lock)
+
+
+def current(tx: Tx, trust_id: str, now: float, lock: bool = False) -> Any:
     """A trust that can still be used. Raises NotFound for an unknown, expired or used up one."""
     query = sa.select(trust).where(trust.c.id == trust_id, trust.c.deleted_at.is_(None))
     row = tx.first(query.with_for_update() if lock else query)
-    expired = row is not None and row.expires_at is not None and row.expires_at <= call.now
+    expired = row is not None and row.expires_at is not None and row.expires_at <= now
     if row is None or expired or (row.remaining_uses is not None and row.remaining_uses < 1):
         raise NotFound(f"Could not find trust: {trust_id}.")
     return row

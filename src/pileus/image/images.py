@@ -133,6 +133,11 @@ def drop(tx: Tx, cloud: Cloud, image_id: str) -> None:
         copies.forget(tx, cloud, image_id)
 
 
+def existing(tx: Tx, ids: Iterable[str]) -> set[str]:
+    """Which of these are ids of images."""
+    return set(tx.scalars(sa.select(image.c.id).where(image.c.id.in_(list(ids)))))
+
+
 def with_properties(tx: Tx, properties: Mapping[str, str]) -> list[str]:
     """The ids of the active images that have all of these properties, the newest first."""
     has = [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
 
-from pileus.image.images import describe, target
+from pileus.image.images import ImageInfo, describe, target
 from pileus.image.tables import image, image_member, image_property, image_tag
 from pileus.image.views import image_view
 from pileus.web.call import Call
@@ -58,6 +58,15 @@ def index(call: Call) -> dict[str, Any]:
     if rows and len(rows) == limit:
         body["next"] = f"/v2/images?{urlencode([*here, ('marker', rows[-1].id)])}"
     return body
+
+
+def of_caller(call: Call, ids: Sequence[str] | None = None) -> list[ImageInfo]:
+    """The images that the caller sees in a list, for other rooms; of `ids` only, where given, community ones too."""
+    call.enforce("get_images", project_id=call.context.project_id)
+    asked = {} if ids is None else {"visibility": ["all"], "member_status": ["all"]}
+    statement = sa.select(image).where(_visible(call, asked))
+    statement = statement.where(image.c.os_hidden.is_(False) if ids is None else image.c.id.in_(ids))
+    return [info for info in describe(call.tx, call.tx.all(statement.order_by(image.c.id))) if _may_see(call, info)]
 
 
 def _may_see(call: Call, info: Any) -> bool:

@@ -63,7 +63,7 @@ def gridka(nodes: int, database: str) -> Layout:
         Spec(name="db-node", number=3, parts=(database, "rabbitmq")),
         Spec(name="auth-node", number=4, parts=("controller",), services=("identity",)),
         Spec(name="image-node", number=5, parts=("controller",), services=("image",)),
-        Spec(name="api-node", number=6, parts=("controller",), services=("compute", "placement")),
+        Spec(name="api-node", number=6, parts=("controller",), services=("compute", "placement", "ec2")),
         Spec(name="network-node", number=7, parts=("controller", "agent"), services=("network",), roles=("network",)),
         Spec(name="volume-node", number=8, parts=("controller", "agent"), services=("volume",), roles=("storage",)),
         *_computes(nodes or 2, 20),

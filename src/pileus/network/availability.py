@@ -14,7 +14,8 @@ from pileus.network.tables import allocation, network, subnet
 from pileus.web.call import Call
 
 
-def _size(pools: Sequence[Sequence[str]]) -> int:
+def size(pools: Sequence[Sequence[str]]) -> int:
+    """How many addresses allocation pools have."""
     return sum(int(ipaddress.ip_address(b)) - int(ipaddress.ip_address(a)) + 1 for a, b in pools)
 
 
@@ -29,7 +30,7 @@ def _of(call: Call, rows: Sequence[Row[Any]], version: int | None) -> list[dict[
         parts = [
             {
                 "subnet_id": s.id, "subnet_name": s.name, "cidr": s.cidr, "ip_version": s.ip_version,
-                "total_ips": _size(s.pools), "used_ips": used.get(s.id, 0),
+                "total_ips": size(s.pools), "used_ips": used.get(s.id, 0),
             }
             for s in subnets.get(row.id, ()) if version is None or s.ip_version == version
         ]

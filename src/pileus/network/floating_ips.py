@@ -85,10 +85,11 @@ def show(call: Call) -> dict[str, Any]:
 
 def create(call: Call) -> dict[str, Any]:
     """POST /v2.0/floatingips: 201."""
-    return lists.create_all(call, NOUN, _create)
+    return lists.create_all(call, NOUN, make)
 
 
-def _create(call: Call, new: FloatingIpNew) -> str:
+def make(call: Call, new: FloatingIpNew) -> str:
+    """A new floating IP, for other rooms too; its id. Raises BadRequest, NotFound, Conflict, OverQuota."""
     tx = call.tx
     project_id = lists.owner(call, new, "create_floatingip")
     lists.enforce_attributes(call, "create_floatingip", new, project_id=project_id)
@@ -212,8 +213,13 @@ def _router(call: Call, network_id: str, port_id: str, subnet_id: str) -> Row[An
 
 def update(call: Call) -> dict[str, Any]:
     """PUT /v2.0/floatingips/{id}: 200. `port_id` null takes it off its port."""
-    sent: FloatingIpChange = call.body.floatingip
-    row = lists.find_for(call, NOUN, "update", call.params["id"])
+    change(call, call.params["id"], call.body.floatingip)
+    return lists.shown(call, NOUN, call.params["id"])
+
+
+def change(call: Call, identity: str, sent: FloatingIpChange) -> None:
+    """Change a floating IP, for other rooms too. Raises BadRequest, NotFound, Forbidden, Conflict."""
+    row = lists.find_for(call, NOUN, "update", identity)
     fixed = sent.fixed_ip_address if sent.fixed_ip_address is not UNSET else None
     if sent.port_id is UNSET:
         if fixed:
@@ -224,7 +230,6 @@ def update(call: Call) -> dict[str, Any]:
         _free(call, row)
     values = {"description": sent.description or ""} if sent.description is not UNSET else {}
     lists.update(call, floating_ip, row.id, values)
-    return lists.shown(call, NOUN, row.id)
 
 
 def _free(call: Call, row: Row[Any]) -> None:
@@ -236,7 +241,12 @@ def _free(call: Call, row: Row[Any]) -> None:
 
 def delete(call: Call) -> None:
     """DELETE /v2.0/floatingips/{id}: 204."""
-    row = lists.find_for(call, NOUN, "delete", call.params["id"])
+    drop(call, call.params["id"])
+
+
+def drop(call: Call, identity: str) -> None:
+    """Give a floating IP back, for other rooms too. Raises NotFound, Forbidden."""
+    row = lists.find_for(call, NOUN, "delete", identity)
     touch.network(call.tx, call.cloud, row.floating_network_id, _node_of(call, row))
     tags.drop(call.tx, row.id)
     call.tx.execute(floating_ip.delete().where(_c.id == row.id))

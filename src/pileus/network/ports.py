@@ -135,8 +135,8 @@ def of_servers(tx: Tx, server_ids: Iterable[str]) -> dict[str, list[PortInfo]]:
 
 def create(
     tx: Tx, cloud: Cloud, context: Context, *, network_id: str, device_id: str, device_owner: str, host: str,
-    fixed_ip: str | None = None, security_groups: Sequence[str] | None = None, name: str = "", dns_name: str = "",
-    hostname: str = "", project_id: str | None = None,
+    fixed_ip: str | None = None, subnet_id: str | None = None, security_groups: Sequence[str] | None = None,
+    name: str = "", dns_name: str = "", hostname: str = "", project_id: str | None = None,
 ) -> PortInfo:
     """A new port for a server. `security_groups` are ids; None: the project's default group.
 
@@ -151,7 +151,7 @@ def create(
             groups = [groups_room.ensure_default(tx, cloud, owner)]
         else:
             groups = groups_room.check_ids(tx, context, security_groups, owner)
-    asked = None if fixed_ip is None else [Ask(ip=fixed_ip)]
+    asked = None if fixed_ip is None and subnet_id is None else [Ask(subnet_id, fixed_ip)]
     identity = port_rows.insert(
         tx, cloud, row, project_id=owner, asked=asked, groups=groups, name=name, device_id=device_id,
         device_owner=device_owner, host=host, port_security_enabled=row.port_security_enabled,

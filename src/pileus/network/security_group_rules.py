@@ -68,10 +68,11 @@ def show(call: Call) -> dict[str, Any]:
 
 def create(call: Call) -> dict[str, Any]:
     """POST /v2.0/security-group-rules: 201."""
-    return lists.create_all(call, NOUN, _create)
+    return lists.create_all(call, NOUN, make)
 
 
-def _create(call: Call, new: RuleNew) -> str:
+def make(call: Call, new: RuleNew) -> str:
+    """A new rule, for other rooms too; its id. Raises BadRequest, NotFound, Conflict, OverQuota."""
     lists.owner(call, new, "create_security_group_rule")
     ethertype = _ethertype(new.ethertype)
     protocol, proto_number = _protocol(new.protocol)
@@ -177,7 +178,12 @@ def _prefix(sent: str | None, ethertype: str) -> str | None:
 
 def delete(call: Call) -> None:
     """DELETE /v2.0/security-group-rules/{id}: 204."""
-    row = lists.find(call, NOUN, call.params["id"])
+    drop(call, call.params["id"])
+
+
+def drop(call: Call, identity: str) -> None:
+    """Delete a rule, for other rooms too. Raises NotFound, Forbidden."""
+    row = lists.find(call, NOUN, identity)
     group = call.tx.first(sa.select(security_group).where(security_group.c.id == row.security_group_id))
     if group is None:
         raise not_found(NOUN.error, NOUN.title, row.id)

@@ -176,10 +176,11 @@ def show(call: Call) -> dict[str, Any]:
 
 def create(call: Call) -> dict[str, Any]:
     """POST /v2.0/security-groups: 201."""
-    return lists.create_all(call, NOUN, _create)
+    return lists.create_all(call, NOUN, make)
 
 
-def _create(call: Call, new: SecurityGroupNew) -> str:
+def make(call: Call, new: SecurityGroupNew) -> str:
+    """A new group of the caller's, for other rooms too; its id. Raises Forbidden, Conflict, OverQuota."""
     project_id = lists.owner(call, new, "create_security_group")
     ensure_default(call.tx, call.cloud, project_id)
     if new.name == "default":
@@ -218,7 +219,12 @@ def _in_use(identity: str) -> Exception:
 
 def delete(call: Call) -> None:
     """DELETE /v2.0/security-groups/{id}: 204. Only an administrator deletes a project's default group."""
-    row = lists.find_for(call, NOUN, "delete", call.params["id"])
+    drop(call, call.params["id"])
+
+
+def drop(call: Call, identity: str) -> None:
+    """Delete a group, for other rooms too. Raises NotFound, Forbidden, Conflict."""
+    row = lists.find_for(call, NOUN, "delete", identity)
     if row.default_of and not lists.is_admin(call):
         raise conflict("SecurityGroupCannotRemoveDefault", "Insufficient rights for removing default security group.")
     if _used(call.tx, row.id):

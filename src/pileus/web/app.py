@@ -68,7 +68,10 @@ class App:
         service = self.services.get(port_service or first)
         if service is None or kind == "websocket":
             return await self._extra(first, scope, receive, send)
-        await self._serve(service, path if port_service else "/" + rest, scope, receive, send)
+        inner = path if port_service else "/" + rest
+        call = Call(self.cloud, service, scope["method"], inner, self.cloud.world.request_id())
+        call.whole_path = path
+        await self._serve(call, scope, receive, send)
 
     async def _extra(self, first: str, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.extra.get(first)
@@ -81,10 +84,9 @@ class App:
         body = {"error": {"code": 404, "title": "Not Found", "message": f"No service here. There are: {known}"}}
         await _send(send, 404, _ENCODER.encode(body), {}, "application/json", scope["method"] == "HEAD")
 
-    async def _serve(self, service: Service, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        world = self.cloud.world
+    async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        world, service, path = self.cloud.world, call.service, call.path
         started = world.monotonic()
-        call = Call(self.cloud, service, scope["method"], path, world.request_id())
         log.request_id.set(call.request_id)
         try:
             reply = await self._answer(call, scope, receive)

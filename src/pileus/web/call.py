@@ -77,7 +77,7 @@ class Call:
 
     __slots__ = (
         "_tx", "base", "body", "chunks", "client", "cloud", "context", "headers", "method", "now", "params", "path",
-        "query", "query_pairs", "request_id", "route", "service", "source", "version",
+        "query", "query_pairs", "request_id", "route", "service", "source", "version", "whole_path",
     )
 
     def __init__(self, cloud: Cloud, service: Service, method: str, path: str, request_id: str) -> None:
@@ -85,6 +85,7 @@ class Call:
         self.service = service
         self.method = method
         self.path = path  # after the service's prefix, still percent-encoded
+        self.whole_path = path  # as the caller sent it, with the service's prefix where there was one
         self.request_id = request_id
         self.now = cloud.world.now()
         self.route: Route | None = None

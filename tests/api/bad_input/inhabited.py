@@ -29,10 +29,13 @@ class Inhabited:
         self.admin = self.anonymous.login("admin", PASSWORD, "admin")
         self.ids: dict[str, list[str]] = {}
         self.callers: dict[str, Client] = {"admin": self.admin, "anonymous": self.anonymous}
+        self.keys: dict[str, dict[str, str]] = {}
         self._shared()
         for name in ("alice", "bob"):
             self.callers[name] = self._person(name)
             self._belongings(self.callers[name], name)
+            self.keys[name] = self._key(self.callers[name])
+        self.keys["admin"] = self._key(self.admin)
         self._placement()
         self._volume_administration()
 
@@ -78,6 +81,13 @@ class Inhabited:
         self.make(client, "application_credential", f"{v3}/users/{user}/application_credentials",
                   {"application_credential": {"name": "robot"}})
         return client
+
+    def _key(self, client: Client) -> dict[str, str]:
+        """An access key of EC2's for the client's user in his project."""
+        token = client.get("/identity/v3/auth/tokens", headers={"X-Subject-Token": client.token or ""}).json()["token"]
+        path = f"/identity/v3/users/{token['user']['id']}/credentials/OS-EC2"
+        key: dict[str, str] = client.post(path, {"tenant_id": token["project"]["id"]}).json()["credential"]
+        return key
 
     def _belongings(self, client: Client, name: str) -> None:
         network = self.make(client, "network", f"{V20}/networks", {"network": {"name": name}})

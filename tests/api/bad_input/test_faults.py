@@ -184,3 +184,12 @@ def test_an_expired_token(place: Inhabited, service: Service, monkeypatch: pytes
     now = World().now()
     monkeypatch.setattr(place.cloud.world, "now", lambda: now + place.cloud.settings.token_hours * 3600 + 1)
     _refused(service, client, 401, "GET", path)
+
+
+def test_ec2_has_a_shape_of_its_own(place: Inhabited) -> None:
+    """Its requests are signed; what a wrong one gets is told in tests/api/ec2."""
+    for method, path, status in (("GET", "/ec2", 400), ("PUT", "/ec2", 405), ("GET", "/ec2/nowhere", 404)):
+        reply = place.admin.request(method, path)
+        assert reply.status_code == status
+        assert reply.headers["content-type"].startswith("text/xml")
+        assert reply.text.startswith('<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>')

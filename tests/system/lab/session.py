@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.system.lab.aws import Aws
+
 from pileus.demo.client import Client, host
 from pileus.demo.story import Story
 from pileus.lab import Lab
@@ -141,7 +143,8 @@ class School(Pair):
         with self.at("auth-node"):
             urls = {row["Service Type"]: row["URL"] for row in self.admin.json("endpoint", "list")}
         for kind, name in (("identity", "auth-node"), ("image", "image-node"), ("compute", "api-node"),
-                           ("placement", "api-node"), ("network", "network-node"), ("block-storage", "volume-node")):
+                           ("placement", "api-node"), ("ec2", "api-node"), ("network", "network-node"),
+                           ("block-storage", "volume-node")):
             assert self.lab.node(name).address in urls[kind], f"{kind} is at {urls[kind]}, not on {name}"
         with self.at("api-node"):
             found = self.admin.json("compute", "service", "list")
@@ -219,3 +222,37 @@ class School(Pair):
                 demo.wait(PAIR[1], "ACTIVE")
                 seen: dict[str, Any] = demo.json("server", "show", PAIR[1], show=False)
                 assert flavor in str(seen["flavor"]), seen["flavor"]
+
+    def ec2(self) -> None:
+        """api-node, "working with the EC2 interface": a key, and with it images and a server by Amazon's tools."""
+        demo = self.demo
+        with self.at("api-node"):
+            key = demo.json("ec2", "credentials", "create", show=False)
+            places = demo.json("catalog", "show", "ec2")["endpoints"]
+            aws = Aws(next(place["url"] for place in places if place["interface"] == "public"), key)
+            image = next(one for one in aws.json("describe-images")["Images"] if one["Name"] == "guest")
+            kinds = aws.json("describe-instance-types", "--instance-types", "m1.nano")["InstanceTypes"]
+            assert kinds[0]["MemoryInfo"]["SizeInMiB"] == 128
+            made = aws.json("run-instances", "--image-id", image["ImageId"], "--instance-type", "m1.nano", "--key-name",
+                            "gridka-api-node")
+            instance = made["Instances"][0]["InstanceId"]
+            aws.run("wait", "instance-running", "--instance-ids", instance)
+            servers = {row["ID"].replace("-", ""): row["Status"] for row in demo.json("server", "list")}
+            assert servers[instance.removeprefix("i-")] == "ACTIVE"
+            self._reach(aws, instance)
+            aws.run("terminate-instances", "--instance-ids", instance)
+            aws.run("wait", "instance-terminated", "--instance-ids", instance)
+            assert len(demo.json("server", "list")) == len(servers) - 1
+            demo.run("ec2", "credentials", "delete", key["access"], show=False)
+            self.expect(aws.refused("describe-images"), "AuthFailure", "what a key gets that is not there any more")
+
+    def _reach(self, aws: Aws, instance: str) -> None:
+        """The instance by an elastic address; its console, and the id that it has been told."""
+        address = aws.json("allocate-address")
+        joined = aws.json("associate-address", "--allocation-id", address["AllocationId"], "--instance-id", instance)
+        told = self.ssh(address["PublicIp"], "sudo cat /var/lib/pileus/instance-id")
+        self.expect(told, instance, "the id that the metadata service has told the guest")
+        log = aws.json("get-console-output", "--instance-id", instance)["Output"]
+        assert "Linux version" in log or "login:" in log, log[-500:]
+        aws.run("disassociate-address", "--association-id", joined["AssociationId"])
+        aws.run("release-address", "--allocation-id", address["AllocationId"])

@@ -35,6 +35,7 @@ def test_gridka_the_whole_session(tmp_path: Path) -> None:
         school.show_pair(address, "net1")
         school.attach_volume(address)
         school.resize()
+        school.ec2()
         assert "All agrees" in doctor(lab)
         _no_secrets_on_nodes(lab)
 

@@ -75,7 +75,7 @@ def test_agents_are_told_no_secret(tmp_path: Path) -> None:
 
 def test_gridka_has_each_service_on_the_node_of_the_school() -> None:
     plan = layout("gridka")
-    places = {"identity": 4, "image": 5, "compute": 6, "placement": 6, "network": 7, "volume": 8}
+    places = {"identity": 4, "image": 5, "compute": 6, "placement": 6, "ec2": 6, "network": 7, "volume": 8}
     for service, number in places.items():
         assert url_of(plan, service) == f"http://10.7.0.{number}:8080"
     assert [spec.name for spec in plan.machines] == [

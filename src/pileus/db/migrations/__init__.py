@@ -1,3 +1,3 @@
 """Alembic's migrations. `HEAD` is the newest, kept here so that a start with nothing to do imports no Alembic."""
 
-HEAD = "0005"
+HEAD = "0006"
