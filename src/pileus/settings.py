@@ -18,6 +18,11 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
+CLASSIC_PORTS = {
+    "identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696, "volume": 8776, "ec2": 8773,
+}
+"""Where each service is found by those who know OpenStack's own ports, by the name of its room."""
+
 
 def _help(text: str, **rest: Any) -> Meta:
     return Meta(description=text, **rest)
@@ -72,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _help("Where identity is, as clouds.yaml and refusals say; empty: here, or where the catalog says.")
     ] = ""
     classic_ports: Annotated[
-        bool, _help("Also open each service's classic port: 5000, 9292, 8774, 8778, 9696, 8776, 8773.")
+        bool, _help(f"Also open each service's classic port: {', '.join(map(str, CLASSIC_PORTS.values()))}.")
     ] = False
     services: Annotated[
         tuple[str, ...], _help("Which services this controller serves; empty: all.")

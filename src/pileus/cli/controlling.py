@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pileus.cli import credentials, running
-from pileus.settings import Settings
+from pileus.settings import CLASSIC_PORTS, Settings
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
 
-_CLASSIC = {"identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696, "volume": 8776, "ec2": 8773}
 _PROGRAM = (sys.executable, os.__file__, __file__)
 
 
@@ -41,7 +40,7 @@ def serve(
         sockets = [("", serving.open_socket(settings.listen))]
         if settings.classic_ports:
             host = settings.listen.rpartition(":")[0]
-            sockets += [(name, serving.open_socket(f"{host}:{port}")) for name, port in _CLASSIC.items()]
+            sockets += [(name, serving.open_socket(f"{host}:{port}")) for name, port in CLASSIC_PORTS.items()]
         cluster = serving.open_socket(settings.cluster_listen) if settings.cluster_listen else None
         cloud = Cloud(settings)
         cloud.open()

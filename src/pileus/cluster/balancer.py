@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-_SERVICES = ("identity", "image", "placement", "network", "compute", "ec2")
-_CLASSIC = {"identity": 5000, "image": 9292, "compute": 8774, "placement": 8778, "network": 9696, "volume": 8776, "ec2": 8773}
+from pileus.settings import CLASSIC_PORTS
+
+_SERVICES = tuple(CLASSIC_PORTS)
 _GLOBAL = """\
 global
     log stdout format raw local0 info
@@ -105,7 +106,7 @@ def _servers(controllers: Sequence[Controller], port: int | None = None) -> list
 
 def _classic(controllers: Sequence[Controller], front: Front) -> list[str]:
     lines: list[str] = []
-    for service, port in _CLASSIC.items() if front.classic else ():
+    for service, port in CLASSIC_PORTS.items() if front.classic else ():
         serving = _serving(controllers, service)
         if serving:
             lines += [
