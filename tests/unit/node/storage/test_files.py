@@ -99,7 +99,8 @@ async def through(export: VolumeExport, folder: Path, *commands: str) -> str:
     nbd = f"driver=nbd,server.type=inet,server.host={export.host},server.port={export.port},export={export.name}"
     words = [word for each in commands for word in ("-c", each)]
     credentials = f"tls-creds-psk,id=tls,endpoint=client,username=pileus,dir={key}"
-    return await asyncio.to_thread(tool, "--object", credentials, *words, "--image-opts", nbd + ",tls-creds=tls")
+    options = ("-t", "writeback", "--object", credentials, *words, "--image-opts")  # no flush that was not asked for
+    return await asyncio.to_thread(tool, *options, nbd + ",tls-creds=tls")
 
 
 async def eventually(test: Any) -> None:
@@ -235,19 +236,19 @@ def test_what_is_given_out_outlives_the_agent_and_comes_again_when_it_has_died(f
         async with Node(folder) as node:
             assert node.daemons() == first
             assert await node.storage.export(order(secret=KEY)) == export
-            guest = asyncio.create_task(through(export, folder, "write -P 2 0 64k", "sleep 2000"))
+            guest = asyncio.create_task(through(export, folder, "write -P 2 512M 64k", "sleep 2000"))
             await asyncio.sleep(1.0)
             os.kill(first[0], signal.SIGKILL)  # what it said to be written is, without ever a flush
             with contextlib.suppress(subprocess.CalledProcessError):
                 await guest
             await eventually(lambda: node.daemons() not in ([], first))
             await eventually(lambda: node.storage._volumes["v1"].daemon.running)
-            await through(export, folder, "read -P 2 0 64k")
+            await through(export, folder, "read -P 2 512M 64k")
             second = node.daemons()
         os.kill(second[0], signal.SIGKILL)
         await eventually(lambda: not node.daemons())
         async with Node(folder) as node:
-            await through(export, folder, "read -P 2 0 64k", "write -P 3 0 64k")
+            await through(export, folder, "read -P 2 512M 64k", "write -P 3 0 64k")
             await node.storage.unexport(order())
             await node.storage.unexport(order())
             assert not node.daemons()
