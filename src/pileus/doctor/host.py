@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pileus.doctor import kept
+from pileus.doctor import storage
 from pileus.doctor.findings import Carried, Guest, Host
 from pileus.node.assemble import net_settings, node_names
 from pileus.node.contract import NodeFault
@@ -25,7 +25,8 @@ def look(settings: Settings, node: str | None = None) -> Host:
     nodes = tuple(node_names(settings)) if node is None else (node,)
     fake = settings.hypervisor == "fake"
     commands = list(_commands())
-    volumes, backups = kept.fake(settings.state, nodes) if fake else kept.files(settings.state, nodes[0], commands)
+    state = settings.state
+    volumes, backups = storage.fake(state, nodes) if fake else storage.files(state, nodes[0], commands)
     guests, others = _fake(settings, nodes) if fake else (_qemu(settings, nodes[0], commands), ())
     return Host(
         nodes=nodes,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pileus.cloud import Cloud
 from pileus.db.engine import Tx
-from pileus.doctor import host, kept
+from pileus.doctor import host, kept, storage
 from pileus.doctor.findings import Finding, Host, Kept
 from pileus.node.storage.files import Record, VolumeFiles
 from pileus.volume import tables
@@ -85,6 +85,6 @@ def test_a_host_shows_files_and_daemons(tmp_path: Path) -> None:
         (tmp_path / "volume-backups" / name).touch()
     stray = VolumeFiles(tmp_path / "volumes" / "v3")
     commands = [(1, ["qemu-storage-daemon", "--object", files.marker]), (2, ["x", stray.marker]), (3, ["sh"])]
-    volumes, backups = kept.files(tmp_path, "n1", commands)
+    volumes, backups = storage.files(tmp_path, "n1", commands)
     assert volumes == {"v1": Kept("n1", True, 1), "v3": Kept("n1", False, 1)}
     assert backups == {"n1": frozenset({"b1"})}
