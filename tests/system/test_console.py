@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cache import CACHE
 from tests.system.browser import page
 from tests.system.running import RunningCloud
 from websockets.sync.client import connect
@@ -16,7 +16,6 @@ from pileus.node.guestimage import cached
 
 pytestmark = pytest.mark.system
 
-CACHE = Path(os.environ.get("PILEUS_TEST_CACHE", Path(__file__).resolve().parents[2] / ".cache"))
 
 _REFUSED = r"403|4401|rejected"
 _SIZE = "(c => c ? c.width : 0)(document.querySelector('canvas'))"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.cache import CACHE
 
 from pileus.node.guestimage import cached
 
@@ -162,7 +163,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = cached(Path(os.environ.get("PILEUS_TEST_CACHE", REPOSITORY / ".cache")))
+    image = cached(CACHE)
     path = tmp_path_factory.mktemp("disk") / "disk.qcow2"
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(image.resolve()), str(path), "1G"]
     subprocess.run(command, check=True)

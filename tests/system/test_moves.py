@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.cache import GUEST
 
 from pileus.node.assemble import clean_host, prepare_host
 from pileus.node.contract import (
@@ -45,7 +46,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs QEMU"),
 ]
 
-GUEST = Path(__file__).parents[2] / ".cache" / "guest.qcow2"
 BOOT = 60.0
 ADDRESSES = {"a": "fd00:9::1", "b": "10.99.0.2"}  # one of each family
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from net_bench import Applier, Guest, Listener, Node, Talk, Wire, command, connects, must, new_id, seen_as
+from tests.cache import CACHE
 
 from pileus.node.contract import (
     FloatingState,
@@ -36,7 +37,6 @@ from pileus.node.net import names, namespaces
 pytestmark = pytest.mark.system
 replace = msgspec.structs.replace
 KILLS = int(os.environ.get("PILEUS_TEST_KILLS", "4"))
-CACHE = Path(os.environ.get("PILEUS_TEST_CACHE", Path(__file__).parents[2] / ".cache"))
 
 
 def mac() -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.cache import GUEST
 
 from pileus.node.assemble import clean_host, prepare_host
 from pileus.node.contract import (
@@ -47,7 +48,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs QEMU"),
 ]
 
-GUEST = Path(__file__).parents[2] / ".cache" / "guest.qcow2"
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000
 BOOT = 60.0

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.cache import CACHE
+
 from pileus.lab import Lab
 from pileus.lab.record import Choice
 from pileus.node.guestimage import cached
 
-CACHE = Path(os.environ.get("PILEUS_TEST_CACHE", Path(__file__).parents[3] / ".cache"))
 QUICK = {"bcrypt_rounds": "4", "accelerator": "tcg"}
 
 
