@@ -42,8 +42,10 @@ def judge(settings: Settings, without: frozenset[str] = frozenset()) -> list[Fin
     found = _once(settings, without)
     if all(finding.check == "unsettled" for finding in found):
         return found
-    again = set(_once(settings, without))
-    return [finding for finding in found if finding in again]
+    before = set(found)
+    again = _once(settings, without)
+    # What is still done counts as it is now: it may have come a step further, and is not at its end.
+    return [finding for finding in again if finding in before or finding.check == "unsettled"]
 
 
 def settled(settings: Settings, seconds: float, without: frozenset[str] = frozenset()) -> list[Finding]:

@@ -313,3 +313,15 @@ def test_a_host_that_may_not_be_looked_at_is_said_to_be_that(
     monkeypatch.setattr(doctor_host, "look", refused)
     with pytest.raises(judge.NoCloud, match="that takes root"):
         judge.judge(patient.cloud.settings)
+
+
+def test_what_comes_a_step_further_between_two_looks_is_still_not_settled(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that moved from one task to the next, beside a disagreement that passed, was taken for settled."""
+    looks = [
+        [Finding("unsettled", "server s", "task_state resize_prep"), Finding("ports", "port p", "is of nobody")],
+        [Finding("unsettled", "server s", "task_state resize_finish")],
+    ]
+    monkeypatch.setattr(judge, "_once", lambda *_: looks.pop(0))
+    assert judge.judge(patient.cloud.settings) == [Finding("unsettled", "server s", "task_state resize_finish")]
