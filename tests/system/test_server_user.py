@@ -14,11 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cache import CHECKOUT, reachable
 from tests.system.running import RunningCloud, _free_port, environment
 
 from pileus.cli.controlling import _PROGRAM
 
-pytestmark = pytest.mark.system
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not reachable(CHECKOUT), reason="in this checkout, as below /root, no other account can run it"),
+]
 
 ACCOUNT = "pileus-test-srv"
 _READABLE = """

@@ -239,20 +239,18 @@ class School(Pair):
             aws.run("wait", "instance-running", "--instance-ids", instance)
             servers = {row["ID"].replace("-", ""): row["Status"] for row in demo.json("server", "list")}
             assert servers[instance.removeprefix("i-")] == "ACTIVE"
-            self._reach(aws, instance)
+            address = aws.json("allocate-address")
+            joined = aws.json("associate-address", "--allocation-id", address["AllocationId"],
+                              "--instance-id", instance)
+        told = self.ssh(address["PublicIp"], "timeout 10 wget -qO- http://169.254.169.254/latest/meta-data/instance-id")
+        self.expect(told, instance, "the id that the metadata service tells the guest")
+        with self.at("api-node"):
+            log = aws.json("get-console-output", "--instance-id", instance)["Output"]
+            assert "Linux version" in log or "login:" in log, log[-500:]
+            aws.run("disassociate-address", "--association-id", joined["AssociationId"])
+            aws.run("release-address", "--allocation-id", address["AllocationId"])
             aws.run("terminate-instances", "--instance-ids", instance)
             aws.run("wait", "instance-terminated", "--instance-ids", instance)
             assert len(demo.json("server", "list")) == len(servers) - 1
             demo.run("ec2", "credentials", "delete", key["access"], show=False)
             self.expect(aws.refused("describe-images"), "AuthFailure", "what a key gets that is not there any more")
-
-    def _reach(self, aws: Aws, instance: str) -> None:
-        """The instance by an elastic address; its console, and the id that it has been told."""
-        address = aws.json("allocate-address")
-        joined = aws.json("associate-address", "--allocation-id", address["AllocationId"], "--instance-id", instance)
-        told = self.ssh(address["PublicIp"], "sudo cat /var/lib/pileus/instance-id")
-        self.expect(told, instance, "the id that the metadata service has told the guest")
-        log = aws.json("get-console-output", "--instance-id", instance)["Output"]
-        assert "Linux version" in log or "login:" in log, log[-500:]
-        aws.run("disassociate-address", "--association-id", joined["AssociationId"])
-        aws.run("release-address", "--allocation-id", address["AllocationId"])

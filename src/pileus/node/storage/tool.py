@@ -90,4 +90,4 @@ class DiskTool:
         # All of a disk may have to be read, checked for zeroes, packed and written: a minute for each GiB.
         cpu = 60 + 60 * (source.size // GIB)
         argv += [*how, "json:" + json.dumps(source.device), target]
-        await run_watched(argv, self.who, f"the copy of {source.name}", cpu=cpu, fds=fds)
+        await run_watched(argv, self.who, f"file {source.name}", cpu=cpu, fds=fds)

@@ -71,7 +71,7 @@ async def _convert(host: Host, key: Path, address: str, port: int, name: str, ta
         *(host.settings.image_tool, "convert", "-q", "-O", "raw", "--object", credentials, "--image-opts"),
         *(f"driver=raw,file.driver=nbd,{server},file.export={name},file.tls-creds=tls", str(target)),
     ]
-    await run_watched(argv, host.who, f"the copy of disk {name} from {address}")
+    await run_watched(argv, host.who, f"disk {name}")
 
 
 def forget_others(files: GuestFiles, record: Record, source: MoveSource) -> None:

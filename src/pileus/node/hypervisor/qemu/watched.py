@@ -20,7 +20,8 @@ MEMORY = 2 << 30
 async def run_watched(
     argv: Sequence[str], who: Account, what: str, *, cpu: int | None = None, fds: Sequence[int] = ()
 ) -> None:
-    """Run a tool that may take hours, at most `cpu` seconds of them at work. Raises NodeFault: `what` failed.
+    """Run a tool that may take hours, at most `cpu` seconds of them at work. Raises NodeFault: `what` could not be
+    copied.
 
     It ends when this is cancelled, and when this process is killed."""
     limits = ["--core=0", f"--as={MEMORY}", *([f"--cpu={cpu}"] if cpu is not None else [])]
@@ -38,13 +39,13 @@ async def run_watched(
             if now != worked:
                 worked, since = now, time.monotonic()
             if time.monotonic() - since > STALLED:
-                raise NodeFault(f"{what} made no progress for {STALLED:.0f} seconds")
+                raise NodeFault(f"{what} could not be copied: no progress for {STALLED:.0f} seconds")
     finally:
         child.kill()
         await asyncio.wait([ending])
     if child.returncode:
         lines = ending.result()[1].decode(errors="replace").strip().splitlines() or ["it did not say why"]
-        raise NodeFault(f"{what} failed: {lines[-1]}")
+        raise NodeFault(f"{what} could not be copied: {lines[-1]}")
 
 
 def _worked(pid: int) -> int:
