@@ -5,6 +5,8 @@ HYPERVISOR ?= fake
 TESTS ?= tests/conformance/interop.txt
 # By the environment, so that no shell takes a regular expression or a database's password apart.
 export PYTHON HYPERVISOR TESTS DATABASE CONCURRENCY LAYOUT NODES
+# A program that is compiled anew at each start is not what a user has.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint docs bench conformance install clean
 

@@ -106,6 +106,24 @@ async def rate(work: Callable[[], Awaitable[object]], clients: int = 16, seconds
     return count / (time.perf_counter() - began)
 
 
+async def in_turns(
+    *works: Callable[[], Awaitable[object]], rounds: int = 12, seconds: float = 0.5
+) -> list[list[float]]:
+    """The rates of several works, round by round: a machine that is slower for a while is so for all of them."""
+    return [[await rate(work, seconds=seconds) for work in works] for _ in range(rounds)]
+
+
+def of_first(rounds: list[list[float]], number: int) -> float:
+    """The median of what the rate of a work was of the first one's, in the same round."""
+    return statistics.median(round[number] / round[0] for round in rounds)
+
+
+def rates(rounds: list[list[float]], number: int) -> str:
+    """The medians of a work's rates, and of the first one's, which is bare."""
+    columns = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    return f"{columns[number]:,.0f}/s; bare {columns[0]:,.0f}/s"
+
+
 async def drain(works: list[Callable[[], Awaitable[object]]], clients: int = 16) -> float:
     """How often a second, when so many clients do these once each."""
     todo = iter(works)

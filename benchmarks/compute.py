@@ -8,7 +8,7 @@ import time
 from functools import partial
 from typing import Any
 
-from benchmarks.client import drain, median, rate
+from benchmarks.client import drain, in_turns, median, of_first, rates
 from benchmarks.lab import Lab, bare, running
 from benchmarks.promises import Measured
 
@@ -94,14 +94,11 @@ async def measure() -> list[Measured]:
         listed = await servers.listed()
         one = f"{_COMPUTE}/servers/{listed[0]['id']}"
         with bare() as hello:
-            before = await rate(lambda: hello.ok("GET", "/"))
-            shown = await rate(lambda: cloud.http.ok("GET", one, cloud.token))
-            reference = (before + await rate(lambda: hello.ok("GET", "/"))) / 2
+            turns = await in_turns(lambda: hello.ok("GET", "/"), lambda: cloud.http.ok("GET", one, cloud.token))
         deletes = await drain([partial(servers.delete, server["id"]) for server in listed[:400]])
     active = sum(1 for server in listed if server["status"] == "ACTIVE")
     return [
-        Measured("GET /servers/{id}, 16 clients, of bare", shown / reference, "", 1 / 8, True,
-                 f"{shown:,.0f}/s; bare {reference:,.0f}/s"),
+        Measured("GET /servers/{id}, 16 clients, of bare", of_first(turns, 1), "", 1 / 8, True, rates(turns, 1)),
         Measured("GET /servers/detail of 1,000", listing, "ms", 150.0, note=f"{active} of {len(listed)} ACTIVE"),
         Measured("server create to ACTIVE, one after another, median", statistics.median(one_by_one), "ms", 50.0,
                  note="10 fake nodes, with a port"),

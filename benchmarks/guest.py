@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab import Lab, free_port, running
+from tests.ports import free_port
+
+from benchmarks.lab import Lab, running
 from benchmarks.promises import Measured
 from pileus.node.guestimage import cached
 

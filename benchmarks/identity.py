@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.client import rate
+from benchmarks.client import in_turns, of_first, rates
 from benchmarks.lab import bare, running
 from benchmarks.promises import Measured
 
@@ -12,14 +12,13 @@ async def measure() -> list[Measured]:
     async with running() as cloud:
         http, headers = cloud.http, {"X-Subject-Token": cloud.token}
         with bare() as hello:
-            before = await rate(lambda: hello.ok("GET", "/"))
-            validate = await rate(lambda: http.ok("GET", "/identity/v3/auth/tokens", cloud.token, headers=headers))
-            issue = await rate(lambda: http.ok("POST", "/identity/v3/auth/tokens", body=cloud.credentials()))
-            reference = (before + await rate(lambda: hello.ok("GET", "/"))) / 2
-    note = f"bare {reference:,.0f}/s"
+            turns = await in_turns(
+                lambda: hello.ok("GET", "/"),
+                lambda: http.ok("GET", "/identity/v3/auth/tokens", cloud.token, headers=headers),
+                lambda: http.ok("POST", "/identity/v3/auth/tokens", body=cloud.credentials()),
+            )
     return [
-        Measured("validate a token, 16 clients, of bare", validate / reference, "", 1 / 5, True,
-                 f"{validate:,.0f}/s; {note}"),
-        Measured("issue a token by password, the same user again, of bare", issue / reference, "", 1 / 20, True,
-                 f"{issue:,.0f}/s; {note}; bcrypt 12 rounds"),
+        Measured("validate a token, 16 clients, of bare", of_first(turns, 1), "", 1 / 5, True, rates(turns, 1)),
+        Measured("issue a token by password, the same user again, of bare", of_first(turns, 2), "", 1 / 20, True,
+                 f"{rates(turns, 2)}; bcrypt 12 rounds"),
     ]

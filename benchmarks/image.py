@@ -17,8 +17,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.ports import free_port
+
 from benchmarks.client import Http
-from benchmarks.lab import free_port, running
+from benchmarks.lab import running
 from benchmarks.promises import Measured
 
 _MIB = 1 << 20

@@ -13,6 +13,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from tests.ports import free_port
+
 from benchmarks.client import Http
 
 PASSWORD = "measured"
@@ -36,6 +38,7 @@ class Lab:
         words = [*_PILEUS, self.command, "-d", "--state-dir", str(self.state)]
         settings = {"listen": f"127.0.0.1:{self.port}", "hypervisor": self.hypervisor, **self.options}
         environment = {**os.environ, "PILEUS_ADMIN_PASSWORD": PASSWORD}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
         for name, value in settings.items():
             words += ["--set", f"{name}={value}"]
         began = time.perf_counter()
@@ -165,14 +168,6 @@ def bare() -> Iterator[Http]:
     finally:
         process.terminate()
         process.wait()
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def pss(pid: int) -> float:

@@ -16,7 +16,8 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-NAMES = ("start", "identity", "compute", "network", "placement", "scheduling", "volume", "image", "guest", "scale")
+NAMES = ("start", "identity", "compute", "network", "placement", "scheduling", "wiring", "volume", "image", "guest",
+         "scale", "controllers")
 _HEAD = "| promise | measured | limit | kept | note |\n| --- | --- | --- | --- | --- |"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -39,6 +40,21 @@ class Servers:
         if name not in self._running:
             self._running[name] = self._stack.enter_context(server(name))
         return self._running[name]
+
+
+def _levels() -> dict[logging.Logger, int]:
+    known = logging.root.manager.loggerDict.copy().values()
+    return {logger: logger.level for logger in known if isinstance(logger, logging.Logger)}
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """The loggers are this very process's, and requests can change them: they are as before after each test."""
+    before = _levels()
+    yield
+    for logger, level in _levels().items():
+        if level != before.get(logger, logging.NOTSET):
+            logger.setLevel(before.get(logger, logging.NOTSET))
 
 
 @pytest.fixture(scope="session")

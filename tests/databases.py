@@ -167,6 +167,7 @@ class Postgresql(_Process):
             "listen_addresses": "", "unix_socket_directories": str(self.folder), "fsync": "off",
             "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60",
             "autovacuum": "off", "shared_buffers": "64MB", "deadlock_timeout": "100ms",
+            "dynamic_shared_memory_type": "mmap",  # what is killed leaves nothing outside its folder
         }
         words = [self._program("postgres"), "-D", str(self.folder / "data")]
         return words + [word for k, v in settings.items() for word in ("-c", f"{k}={v}")]

@@ -28,19 +28,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.ports import free_port
+
 _BIN = Path("/usr/lib/rabbitmq/bin")
 _WAIT = 90.0
 _USER = "rabbitmq"
 PASSWORD = "pass/of:rabbit@tests"
 """With everything that a URL has to escape."""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import importlib
 import importlib.util
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pileus.auth.context import Context
 from pileus.auth.policy import Policy
 from pileus.cluster.heartbeats import Heartbeats
 from pileus.db import fate
-from pileus.db.engine import Database, OutcomeUnknown, Tx, Unreachable
+from pileus.db.engine import Database, Tx
 from pileus.settings import Settings
 from pileus.web.errors import Unavailable
 from pileus.web.metrics import Metrics
@@ -30,8 +29,6 @@ from pileus.world import World
 if TYPE_CHECKING:
     from pileus.node.contract import Task, TaskResult
     from pileus.web.call import Call
-
-_LOG = logging.getLogger("pileus.cloud")
 
 ROOMS = ("identity", "image", "volume", "placement", "network", "compute", "ec2")
 """Every service folder, in the order in which they are set up."""
@@ -138,27 +135,12 @@ class Cloud:
     def close(self) -> None:
         self.db.close()
 
-    async def run_jobs(self, owner: str, workers: int = 4) -> None:
+    async def run_jobs(self, owner: str) -> None:
         """Do the controllers' own tasks, for ever."""
+        from pileus.work import jobs
+
         own = [work(self) for room in self.rooms.values() for work in room.background]
-        await asyncio.gather(*own, *(self._worker(f"{owner}/{number}") for number in range(workers)))
-
-    async def _worker(self, owner: str) -> None:
-        from pileus.work.jobs import work_once
-
-        place = self.bus.subscribe("")
-        while True:
-            try:
-                done = await work_once(self, owner)
-            except (Unreachable, OutcomeUnknown) as error:
-                _LOG.warning("the controllers' own tasks wait: %s", error)
-                done = False
-            except Exception:
-                # The task's lease runs out and it is tried again; its deadline bounds that.
-                _LOG.exception("a worker could not take or end a task")
-                done = False
-            if not done:
-                await place.wait(1.0)
+        await asyncio.gather(*own, jobs.run(self, owner))
 
 
 def _no_verifier(tx: Tx, token: str, call: Call) -> Context:

@@ -23,6 +23,7 @@ from pileus.cluster.streams import Streams
 from pileus.db.engine import Tx
 from pileus.node.agent import Agent
 from pileus.node.contract import (
+    FACTS_EVERY,
     GuestGone,
     GuestReport,
     HypervisorFacts,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pileus.controller")
 _POLL = 30.0  # `cluster.watch` looks once a second
-_FACTS_EVERY = 60.0
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class LocalLink:
         self._given: set[tuple[str, int]] = set()
         self._facts: HypervisorFacts | None = None
         self._told = 0.0
+        self._reported = False  # over this connection
         if not session:
             cloud.heartbeats.own.add(node)
 
@@ -92,9 +93,10 @@ class LocalLink:
         self._facts, self._told = facts, self.cloud.world.monotonic()
 
     async def heartbeat(self, facts: HypervisorFacts | None = None) -> None:
-        """The node still lives. What it says of itself is looked at when it has changed, and once a minute."""
+        """The node still lives. What it says of itself is looked at when it has changed, and now and then."""
         now = self.cloud.world.monotonic()
-        if facts is not None and (facts != self._facts or now - self._told > _FACTS_EVERY):
+        # A node at the other end counts the same seconds from a moment before.
+        if facts is not None and (facts != self._facts or now - self._told > 0.9 * FACTS_EVERY):
             await self._register(facts, False)
         else:
             self.cloud.heartbeats.heard(self.node)
@@ -147,7 +149,8 @@ class LocalLink:
         """The network as this node shall have it."""
         from pileus.network import wiring
 
-        return await self.run(lambda tx: wiring.node_state(tx, self.cloud, self.node), write=False)
+        state = await self.run(lambda tx: wiring.node_state(tx, self.cloud, self.node), write=False)
+        return state if self._reported else msgspec.structs.replace(state, report_wanted=True)
 
     async def network_changes(self) -> AsyncIterator[None]:
         """Yields when the node's network may have changed, and once a minute in case a wake was lost."""
@@ -164,6 +167,7 @@ class LocalLink:
         from pileus.network import wiring
 
         await self.run(lambda tx: wiring.report(tx, self.cloud, self.node, report))
+        self._reported = True
 
     async def image_bytes(self, image_id: str) -> AsyncIterator[bytes]:
         """An image's data. Raises Forbidden unless a guest that is placed on the node needs it."""

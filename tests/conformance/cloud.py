@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ import yaml
 from tests.conformance.config import COMPLIANCE_SETTINGS, SERVICES, Administrator, Cloud, Hypervisor, Volumes
 from tests.conformance.place import own_place
 from tests.conformance.rest import CloudError, Session, send
+from tests.ports import free_port
 
 PILEUS = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "pileus"
 FLAVORS = {"m1.nano": 128, "m1.micro": 192}
@@ -34,7 +34,7 @@ def running(
     """
     options = {
         "hypervisor": hypervisor,
-        "listen": f"127.0.0.1:{_free_port()}",
+        "listen": f"127.0.0.1:{free_port()}",
         "import_allow_private": "true",
         **COMPLIANCE_SETTINGS,
         **(extra or {}),
@@ -149,13 +149,6 @@ def _end(state: Path, logs: Path, environment: dict[str, str], keep: bool) -> No
         # Only what was destroyed is forgotten: the state is needed to remove the rest by hand.
         pileus(["destroy", "--state-dir", str(state)], logs, environment)
         shutil.rmtree(state, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _versioned(auth_url: str) -> str:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.system.running import RunningCloud, _free_port, environment
+from tests.ports import free_port
+from tests.system.running import RunningCloud, environment
 
 from pileus.node.hypervisor.fake.journal import Journal
 
@@ -22,7 +23,7 @@ class RunningController(RunningCloud):
 
     def __init__(self, name: str = "c1", **settings: str) -> None:
         super().__init__("fake")
-        self.cluster_port = _free_port()
+        self.cluster_port = free_port()
         self.settings = {
             **self.settings, "cluster_listen": f"127.0.0.1:{self.cluster_port}", "node_name": name,
             "hypervisor": "fake", "server_user": "root", "public_network": "", "bcrypt_rounds": "4", **settings,

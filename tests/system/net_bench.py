@@ -22,6 +22,11 @@ from pileus.node.net.bridge import BridgeDriver
 from pileus.node.net.settings import HostBridge, NetSettings
 
 T = TypeVar("T")
+PATIENCE = 5
+"""Seconds until what must be reached is reached: the kernel tells of a new link when it comes to it, and what is sent
+before is lost."""
+AT_ONCE = 0
+"""The patience for what must not be reached: one try."""
 
 
 def new_id() -> str:
@@ -201,14 +206,14 @@ class Guest:
     def run(self, words: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
         return command(self.namespace, words, timeout)
 
-    def pings(self, address: str, count: int = 1) -> bool:
-        return self.run(f"ping -n -c {count} -i 0.2 -W 1 {address}").returncode == 0
+    def pings(self, address: str, count: int = 1, patience: int = PATIENCE) -> bool:
+        return self.run(f"ping -n -c {count} -i 0.2 -w {patience} {address}").returncode == 0
 
     def listen(self, port: int, kind: str = "tcp") -> Listener:
         return Listener(self.namespace, port, kind)
 
-    def connects(self, address: str, port: int, kind: str = "tcp") -> bool:
-        return connects(self.namespace, address, port, kind)
+    def connects(self, address: str, port: int, kind: str = "tcp", patience: float = PATIENCE) -> bool:
+        return connects(self.namespace, address, port, kind, patience)
 
     def close(self) -> None:
         namespaces.remove(self.namespace)
@@ -281,20 +286,24 @@ class Talk:
         self._socket.close()
 
 
-def seen_as(namespace: str, address: str, port: int, kind: str = "tcp") -> str | None:
-    """How a server at `address` sees a client in this namespace; None if it cannot be reached."""
-    try:
-        talk = Talk(namespace, address, port, kind)
-    except OSError:
-        return None
-    try:
-        return talk.says()
-    finally:
-        talk.close()
+def seen_as(
+    namespace: str, address: str, port: int, kind: str = "tcp", patience: float = PATIENCE
+) -> str | None:
+    """How a server at `address` sees a client in this namespace; None if it cannot be reached for so long."""
+    until = time.monotonic() + patience
+    while True:
+        answer = None
+        with contextlib.suppress(OSError):
+            talk = Talk(namespace, address, port, kind)
+            answer = talk.says()
+            talk.close()
+        if answer is not None or time.monotonic() > until:
+            return answer
+        time.sleep(0.1)
 
 
-def connects(namespace: str, address: str, port: int, kind: str = "tcp") -> bool:
-    return seen_as(namespace, address, port, kind) is not None
+def connects(namespace: str, address: str, port: int, kind: str = "tcp", patience: float = PATIENCE) -> bool:
+    return seen_as(namespace, address, port, kind, patience) is not None
 
 
 class Wire:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.ports import free_port
 
 PASSWORD = "only for tests"
 _PILEUS = [sys.executable, "-m", "pileus.cli.main"]
@@ -26,7 +26,7 @@ class RunningCloud:
         self.state = Path(tempfile.mkdtemp(prefix="pileus-test-", dir="/var/tmp"))
         self.state.chmod(0o755)
         self.hypervisor = hypervisor
-        self.port = _free_port()
+        self.port = free_port()
         self.settings = {"listen": f"127.0.0.1:{self.port}", "log_level": "info", **settings}
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30.0)
         self.token = ""
@@ -158,10 +158,3 @@ def _state(pid: int) -> str:
     except OSError:
         return ""
     return stat[stat.rindex(")") + 2 :].split()[0]
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

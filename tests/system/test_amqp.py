@@ -149,11 +149,11 @@ def queues(server: RabbitMq, *columns: str) -> dict[str, list[str]]:
     return {line.split("\t")[0]: line.split("\t")[1:] for line in text.splitlines() if "\t" in line}
 
 
-def test_a_wake_crosses_within_50_ms(pair: tuple[Controller, Controller]) -> None:
+def test_a_wake_crosses_long_before_anybody_looks(pair: tuple[Controller, Controller]) -> None:
     one, two = pair
     for topic in ("", "n1", "net:n1"):
         taken = [crossing(one, two, topic) for _ in range(20)]
-        assert statistics.median(taken) < 0.05, (topic, taken)
+        assert statistics.median(taken) < 0.5, "as late as without a bus, by a look once a second"
     assert crossing(two, one, "") < 1
     assert len(one.woken) == 61, "its own wakes came back to it"
 

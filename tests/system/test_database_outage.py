@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.lab import free_port
 from tests.conftest import Servers
 from tests.databases import Mariadb, Postgresql
+from tests.ports import free_port
 from tests.unit.db.proxy import Proxy
 
 pytestmark = pytest.mark.system

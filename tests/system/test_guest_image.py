@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.cache import CACHE
+from tests.ports import free_port
 
 from pileus.node.guestimage import cached
 
@@ -29,12 +30,6 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = BOOT_SECONDS
     while not ready():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class JsonSocket:

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +21,6 @@ import msgspec
 import pytest
 from tests.cache import GUEST
 
-from pileus.node.assemble import clean_host, prepare_host
 from pileus.node.contract import (
     ConfigDriveFile,
     GuestGone,
@@ -36,12 +34,11 @@ from pileus.node.contract import (
     ServerSpec,
     VolumeSpec,
 )
-from pileus.node.guestimage import cached
 from pileus.node.hypervisor.qemu import process
-from pileus.settings import Settings
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.usefixtures("accounts"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs QEMU"),
 ]
@@ -207,26 +204,14 @@ class World:
             os.kill(pid, signal.SIGKILL)
         for name in "ab":
             ip("netns", "delete", self.namespace(name))
-        shutil.rmtree(self.directory)
 
 
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def qemu_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    settings = Settings(state_dir=str(tmp_path_factory.mktemp("account")))
-    prepare_host(settings)
-    yield
-    clean_host(settings)
-
-
 @pytest.fixture
-def world() -> Iterator[World]:
-    cached(GUEST.parent)
-    directory = Path(tempfile.mkdtemp(prefix="pm-", dir="/var/tmp"))
-    directory.chmod(0o755)
+def world(directory: Path) -> Iterator[World]:
     made = World(directory)
     try:
         yield made

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 from tests.system.running import RunningCloud, environment
 
 from pileus.cli import running
@@ -32,18 +32,11 @@ _MICRO = {"OpenStack-API-Version": "compute 2.80"}
 _LIVE = {"os-migrateLive": {"host": None, "block_migration": "auto"}}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Agents(RunningCloud):
     """A controller and three nodes, each a process."""
 
     def __init__(self, **more: str) -> None:
-        self.cluster = f"127.0.0.1:{_free_port()}"
+        self.cluster = f"127.0.0.1:{free_port()}"
         super().__init__(
             "fake", public_network="", bcrypt_rounds="4", server_user="root", cluster_listen=self.cluster,
             build_timeout="30", **more,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from net_bench import Wire, command, must, seen_as
+from net_bench import AT_ONCE, Wire, command, must, seen_as
 from net_lab import Lab, Pings
 
 from pileus.network import moving, ports, wiring
@@ -133,15 +133,15 @@ def test_routers_and_dhcp_leave_a_dead_node(lab: Lab) -> None:
     (new,) = lab.agents(f"routers/{router['id']}/l3-agents")
     assert new != old
     lab.settled()
-    assert command(lab.wire, f"ping -n -c 2 -W 1 {outside}").returncode == 0
-    assert seen_as(a.namespace, "172.24.4.1", 9) is None
+    assert command(lab.wire, f"ping -n -c 2 -i 0.2 -w 5 {outside}").returncode == 0
+    assert seen_as(a.namespace, "172.24.4.1", 9, patience=AT_ONCE) is None
     assert "ip=" + two.fixed_ips[0][1] in b.dhcp()
     assert b.run("busybox wget -qO- http://169.254.169.254/w").stdout.endswith("/w")
     # It comes back, and is told that it has them no more.
     lab.cut.clear()
     lab.settled()
     assert not node.do(node.driver.inventory)["routers"]
-    assert command(lab.wire, f"ping -n -c 2 -W 1 {outside}").returncode == 0
+    assert command(lab.wire, f"ping -n -c 2 -i 0.2 -w 5 {outside}").returncode == 0
 
 
 def test_a_drained_nodes_router_moves_while_it_is_used(lab: Lab) -> None:

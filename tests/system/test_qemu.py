@@ -15,7 +15,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 import uuid
@@ -26,7 +25,6 @@ import msgspec
 import pytest
 from tests.cache import GUEST
 
-from pileus.node.assemble import clean_host, prepare_host
 from pileus.node.contract import (
     ConfigDriveFile,
     GuestGone,
@@ -37,13 +35,12 @@ from pileus.node.contract import (
     ServerSpec,
     VolumeSpec,
 )
-from pileus.node.guestimage import cached
 from pileus.node.hypervisor.qemu import Qemu, QemuSettings, accel
 from pileus.node.hypervisor.qemu.settings import account
-from pileus.settings import Settings
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.usefixtures("accounts"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs QEMU"),
 ]
@@ -158,20 +155,8 @@ class World:
         return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def qemu_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The account that QEMU runs as; it is gone afterwards if it was not there before."""
-    settings = Settings(state_dir=str(tmp_path_factory.mktemp("account")))
-    prepare_host(settings)
-    yield
-    clean_host(settings)
-
-
 @pytest.fixture
-def world() -> Iterator[World]:
-    cached(GUEST.parent)
-    directory = Path(tempfile.mkdtemp(prefix="pq-", dir="/var/tmp"))
-    directory.chmod(0o755)
+def world(directory: Path) -> Iterator[World]:
     made = World(directory)
     try:
         yield made
@@ -179,7 +164,6 @@ def world() -> Iterator[World]:
         for pid in made.pids():
             os.kill(pid, signal.SIGKILL)
         made.taps.close()
-        shutil.rmtree(directory)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from tests.cache import CHECKOUT, reachable
-from tests.system.running import RunningCloud, _free_port, environment
+from tests.ports import free_port
+from tests.system.running import RunningCloud, environment
 
 from pileus.cli.controlling import _PROGRAM
 
@@ -46,7 +47,7 @@ class Place:
     def __init__(self) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="pileus-test-", dir="/var/tmp"))
         self.state.chmod(0o755)
-        self.port, self.cluster_port = _free_port(), _free_port()
+        self.port, self.cluster_port = free_port(), free_port()
 
     def words(self, *words: str) -> list[str]:
         command = [sys.executable, "-m", "pileus.cli.main", *words, "--state-dir", str(self.state)]

@@ -55,3 +55,20 @@ def test_a_phase_that_fails_or_dies_is_counted(
     phases: ModuleType, program: str, status: int, counted: dict[str, int]
 ) -> None:
     assert phases.phase([sys.executable, "-c", program]) == (status, counted)
+
+
+def test_what_failed_is_kept_for_the_end(phases: ModuleType) -> None:
+    program = (
+        "print('ERROR tests/a.py::b - OSError: gone'); print('FAILED tests/a.py::c');"
+        "print('1 failed, 1 error in 0.1s')"
+    )
+    failed: list[str] = []
+    phases.phase([sys.executable, "-c", program], None, failed)
+    assert failed == ["ERROR tests/a.py::b - OSError: gone\n", "FAILED tests/a.py::c\n"]
+
+
+def test_a_phase_that_dies_is_kept_too(phases: ModuleType) -> None:
+    failed: list[str] = []
+    phases.phase([sys.executable, "-c", "exit(3)"], None, failed)
+    assert len(failed) == 1
+    assert failed[0].startswith("pytest ended with status 3 and without a closing line: ")

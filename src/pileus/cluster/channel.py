@@ -21,8 +21,10 @@ Answer = Callable[[str, bytes], Awaitable[bytes]]
 Told = Callable[[str, bytes], None]
 
 ALIVE = 5.0
-"""Seconds between signs of life; after `SILENT` without one, a connection counts as dead."""
-SILENT = 16.0
+"""Seconds after which a side that has said nothing says that it lives."""
+SILENT = 15.0
+"""Seconds without a word after which a connection counts as dead: a node has time to be heard by another controller
+before it counts as down (`DEAD_AFTER` in pileus.node.contract)."""
 AT_ONCE = 128
 """The other side's calls that are done at a time; the rest waits in its own buffers."""
 MOST_BEHIND = 16 << 20
@@ -74,12 +76,14 @@ class Channel:
         now = self._loop.time()
         if now - due > ALIVE:
             self._heard = now  # this very process stood still: what the other side said is still to be read
-        if now - self._heard > SILENT:
+        if now - self._heard >= SILENT:
             _LOG.warning("a connection was silent for %.0f s, and is ended", now - self._heard)
             return self.close()
-        if now - self._said > ALIVE * 0.9:
+        if now - self._said >= ALIVE:
             self.push(_PING)
-        self._beat = self._loop.call_later(ALIVE, self._live, now + ALIVE)
+        due = max(min(self._said + ALIVE, self._heard + SILENT), now + ALIVE / 100)
+        self._beat = self._loop.call_at(due, self._live, due)
+        return None
 
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, Call):

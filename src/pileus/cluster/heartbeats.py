@@ -35,14 +35,14 @@ class Heartbeats:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write now. What cannot be written is written with the next."""
+        """Write now. What cannot be written is forgotten: who lives is heard again in time, and who died meanwhile
+        would count as alive by a word of long ago."""
         names, self._names = sorted(self._names), set()
         try:
             for start in range(0, len(names), _AT_ONCE):
                 some = names[start : start + _AT_ONCE]
                 await self.cloud.db.run(lambda tx, some=some: self._write(tx, some))  # type: ignore[misc]
         except Exception as error:
-            self._names.update(names)
             _LOG.warning("heartbeats of %d nodes cannot be written now: %s", len(names), error)
 
     def _write(self, tx: Tx, names: list[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pileus import version
-from pileus.cluster import authority, certificates, controllers, nodes
+from pileus.cluster import authority, certificates, controllers, log_levels, nodes
 from pileus.cluster.peers import PeerLinks
 from pileus.cluster.port import ClusterPort
 
@@ -51,6 +51,7 @@ class Membership:
             cloud.bus.carrier = make_carrier(cloud, self.local.ask_here)
         elif cloud.db.dialect != "sqlite":
             cloud.bus.carrier = PeerLinks(cloud)
+        await cloud.db.run(lambda tx: log_levels.begin(tx, cloud.controller))
         await self._beat()
 
     def work(self) -> Iterator[Coroutine[Any, Any, None]]:
@@ -60,6 +61,7 @@ class Membership:
         yield self.port.control(str(self.cloud.settings.run / "control.sock"))
         yield self._live()
         yield self._renew()
+        yield log_levels.run(self.cloud)
         if self.cloud.bus.carrier is not None:
             yield self.cloud.bus.carrier.run()
 

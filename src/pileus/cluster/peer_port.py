@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from pileus.cluster import bulk, frames
+from pileus.cluster import bulk, frames, isolation
 from pileus.cluster.channel import Channel, pack, unpack
 from pileus.cluster.frames import Hello, Reply
 from pileus.cluster.listener import Peer
@@ -55,6 +55,8 @@ class PeerPort:
         if method == "check":
             await self._check()
             return b""
+        if method == "database":
+            return isolation.HAS_IT if await isolation.has_database(self.cloud) else b""
         raise NotFound(f"controllers do not know '{method}'")
 
     def _told(self, topic: str, body: bytes) -> None:

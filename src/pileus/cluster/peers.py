@@ -88,7 +88,7 @@ class PeerLinks:
         except Exception as error:
             _LOG.debug("controller %s at %s cannot be reached: %s", name, address, error)
             return
-        line = Channel(*streams, _answer_nothing, lambda topic, body: None)
+        line = Channel(*streams, answer_nothing, lambda topic, body: None)
         self._channels[name] = line
         try:
             await line.run()
@@ -97,7 +97,8 @@ class PeerLinks:
                 del self._channels[name]
 
 
-async def _answer_nothing(method: str, body: bytes) -> bytes:
+async def answer_nothing(method: str, body: bytes) -> bytes:
+    """For the end that only asks."""
     raise NotFound("questions are asked the other way")
 
 

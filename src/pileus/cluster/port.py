@@ -20,6 +20,7 @@ import msgspec
 from pileus.cluster import authority, bulk, channel, controllers, frames, nodes
 from pileus.cluster.errors import as_failure
 from pileus.cluster.frames import Broken, Hello, Reply
+from pileus.cluster.isolation import Isolation
 from pileus.cluster.listener import Listener, Peer
 from pileus.cluster.peer_port import PeerPort
 from pileus.cluster.session import NodeSession
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("pileus.cluster")
 _LOOK = 1.0
 _LOOK_ALL = 30.0
+_PATIENCE = 3.0
 _OPENING = 10.0
 _CHALLENGE = 3.0
 _BULK = 256  # connections of one node for images and screens at a time
@@ -87,6 +89,7 @@ class ClusterPort:
         self._streams: dict[str, tuple[str, asyncio.Future[Streams]]] = {}
         self._bulk: dict[asyncio.Task[Any], Peer] = {}
         self._counted, self._looked = -1, 0.0
+        self._isolation = Isolation(cloud, self.sessions)
         self._stopping = False
         peers = PeerPort(cloud, local, self.check)
         self._purposes: dict[tuple[str, str], Purpose] = {
@@ -128,13 +131,18 @@ class ClusterPort:
             await asyncio.sleep(_LOOK)
             try:
                 now = self.cloud.world.monotonic()
-                count = await self.cloud.db.run(lambda tx: read_revision(tx, nodes.COUNTER), write=False)
+                count = await self.cloud.db.run(
+                    lambda tx: read_revision(tx, nodes.COUNTER), write=False, patience=_PATIENCE
+                )
+                self._isolation.there()
                 if count != self._counted or now - self._looked > _LOOK_ALL:
                     self._counted, self._looked = count, now
                     await self.check()
+                    self._isolation.remember(await self._endpoints())
             except Exception as error:
                 self._counted = -1
                 _LOG.warning("whether nodes were removed cannot be found out now: %s", error)
+                await self._isolation.away()
 
     async def check(self) -> None:
         """Compare the connections with what the database says of them."""
@@ -193,8 +201,11 @@ class ClusterPort:
         )))
 
     async def _controllers(self) -> list[str]:
+        return list((await self._endpoints()).values())
+
+    async def _endpoints(self) -> dict[str, str]:
         now = self.cloud.world.now()
-        return list((await self.cloud.db.run(lambda tx: controllers.endpoints(tx, now), write=False)).values())
+        return await self.cloud.db.run(lambda tx: controllers.endpoints(tx, now), write=False)
 
     # -- nodes
 

@@ -51,3 +51,10 @@ controller = table(
     sa.Column("seen", Time, nullable=False),
     sa.Column("version", Id, nullable=False),
 )
+
+controller_log = table(
+    "cluster_controller_log",
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("wishes", Json, nullable=False),  # [prefix, level] in order, which the controller has not taken up yet
+    sa.Column("levels", Json, nullable=False),  # of its loggers, as it said last
+)

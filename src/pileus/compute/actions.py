@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from pileus.compute import (
     backups,
@@ -30,56 +25,40 @@ from pileus.compute import (
     snapshots,
 )
 from pileus.compute import schemas as s
+from pileus.web import actions
+from pileus.web.actions import Action
 from pileus.web.call import Call, Reply
-from pileus.web.errors import BadRequest, NotFound, Problem
-from pileus.web.routes import ANY_VERSION
-from pileus.web.schemas import check_versions
-from pileus.web.versions import Version
-
-
-@dataclass(frozen=True)
-class Action:
-    """One action. `body` is what the key's value must be; None: anything, as for most old actions."""
-
-    rule: str
-    handler: Callable[[Call, Any, Any], Any]
-    status: int = 202
-    body: Any = None
-    since: Version = (0, 0)
-    until: Version = ANY_VERSION
-
+from pileus.web.errors import Problem
 
 _P = "os_compute_api:"
 
-ACTIONS: dict[str, tuple[Action, ...]] = {
+ACTIONS: actions.Actions = {
     # power
-    "os-start": (Action(_P + "servers:start", lifecycle.start),),
-    "os-stop": (Action(_P + "servers:stop", lifecycle.stop),),
-    "reboot": (Action(_P + "servers:reboot", lifecycle.reboot, body=s.Reboot),),
-    "pause": (Action(_P + "os-pause-server:pause", lifecycle.pause),),
-    "unpause": (Action(_P + "os-pause-server:unpause", lifecycle.unpause),),
-    "suspend": (Action(_P + "os-suspend-server:suspend", lifecycle.suspend),),
-    "resume": (Action(_P + "os-suspend-server:resume", lifecycle.resume),),
+    "os-start": Action(_P + "servers:start", lifecycle.start),
+    "os-stop": Action(_P + "servers:stop", lifecycle.stop),
+    "reboot": Action(_P + "servers:reboot", lifecycle.reboot, body=s.Reboot),
+    "pause": Action(_P + "os-pause-server:pause", lifecycle.pause),
+    "unpause": Action(_P + "os-pause-server:unpause", lifecycle.unpause),
+    "suspend": Action(_P + "os-suspend-server:suspend", lifecycle.suspend),
+    "resume": Action(_P + "os-suspend-server:resume", lifecycle.resume),
     # shape
-    "rebuild": (Action(_P + "servers:rebuild", rebuild.rebuild, body=s.Rebuild),),
-    "resize": (Action(_P + "servers:resize", resize.resize, body=s.Resize),),
-    "confirmResize": (Action(_P + "servers:confirm_resize", resize.confirm, 204),),
-    "revertResize": (Action(_P + "servers:revert_resize", resize.revert),),
-    "rescue": (Action(_P + "os-rescue", rescue.rescue, 200, body=s.Rescue | None),),
-    "unrescue": (Action(_P + "os-unrescue", rescue.unrescue),),
-    "shelve": (Action(_P + "os-shelve:shelve", shelve.shelve),),
-    "shelveOffload": (Action(_P + "os-shelve:shelve_offload", shelve.offload),),
+    "rebuild": Action(_P + "servers:rebuild", rebuild.rebuild, body=s.Rebuild),
+    "resize": Action(_P + "servers:resize", resize.resize, body=s.Resize),
+    "confirmResize": Action(_P + "servers:confirm_resize", resize.confirm, 204),
+    "revertResize": Action(_P + "servers:revert_resize", resize.revert),
+    "rescue": Action(_P + "os-rescue", rescue.rescue, 200, body=s.Rescue | None),
+    "unrescue": Action(_P + "os-unrescue", rescue.unrescue),
+    "shelve": Action(_P + "os-shelve:shelve", shelve.shelve),
+    "shelveOffload": Action(_P + "os-shelve:shelve_offload", shelve.offload),
     "unshelve": (
         Action(_P + "os-shelve:unshelve", shelve.unshelve, until=(2, 76)),
         Action(_P + "os-shelve:unshelve", shelve.unshelve, body=s.Unshelve | None, since=(2, 77)),
     ),
     # images and consoles
-    "createImage": (Action(_P + "servers:create_image", snapshots.create_image, body=s.CreateImage),),
-    "createBackup": (Action(_P + "os-create-backup", backups.create, body=s.CreateBackup),),
-    "os-getConsoleOutput": (Action(_P + "os-console-output", consoles.output, 200, body=s.ConsoleLog),),
-    "os-getVNCConsole": (
-        Action(_P + "os-remote-consoles", consoles.old_vnc, 200, body=s.OldConsole, until=(2, 5)),
-    ),
+    "createImage": Action(_P + "servers:create_image", snapshots.create_image, body=s.CreateImage),
+    "createBackup": Action(_P + "os-create-backup", backups.create, body=s.CreateBackup),
+    "os-getConsoleOutput": Action(_P + "os-console-output", consoles.output, 200, body=s.ConsoleLog),
+    "os-getVNCConsole": Action(_P + "os-remote-consoles", consoles.old_vnc, 200, body=s.OldConsole, until=(2, 5)),
     "os-getSerialConsole": (
         Action(_P + "os-remote-consoles", consoles.old_serial, 200, body=s.OldConsole, until=(2, 5)),
     ),
@@ -88,37 +67,29 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
         Action(_P + "os-lock-server:lock", lifecycle.lock, until=(2, 72)),
         Action(_P + "os-lock-server:lock", lifecycle.lock, body=s.Lock | None, since=(2, 73)),
     ),
-    "unlock": (Action(_P + "os-lock-server:unlock", lifecycle.unlock),),
-    "os-resetState": (Action(_P + "os-admin-actions:reset_state", lifecycle.reset_state, body=s.ResetState),),
-    "injectNetworkInfo": (Action(_P + "os-admin-actions:inject_network_info", lifecycle.inject_network_info),),
-    "changePassword": (Action(_P + "os-admin-password", passwords.change, body=s.ChangePassword),),
+    "unlock": Action(_P + "os-lock-server:unlock", lifecycle.unlock),
+    "os-resetState": Action(_P + "os-admin-actions:reset_state", lifecycle.reset_state, body=s.ResetState),
+    "injectNetworkInfo": Action(_P + "os-admin-actions:inject_network_info", lifecycle.inject_network_info),
+    "changePassword": Action(_P + "os-admin-password", passwords.change, body=s.ChangePassword),
     "trigger_crash_dump": (
         Action(_P + "servers:trigger_crash_dump", crash_dumps.trigger, body=type(None), since=(2, 17)),
     ),
-    "forceDelete": (Action(_P + "os-deferred-delete:force", lifecycle.force_delete),),
-    "restore": (Action(_P + "os-deferred-delete:restore", lifecycle.restore),),
+    "forceDelete": Action(_P + "os-deferred-delete:force", lifecycle.force_delete),
+    "restore": Action(_P + "os-deferred-delete:restore", lifecycle.restore),
     "migrate": (
         Action(_P + "os-migrate-server:migrate", moves.migrate, until=(2, 55)),
         Action(_P + "os-migrate-server:migrate", moves.migrate, body=s.Migrate | None, since=(2, 56)),
     ),
-    "os-migrateLive": (
-        Action(_P + "os-migrate-server:migrate_live", live.migrate, body=s.LiveMigrate),
-    ),
-    "evacuate": (Action(_P + "os-evacuate", evacuate.evacuate, 200, body=s.Evacuate),),
+    "os-migrateLive": Action(_P + "os-migrate-server:migrate_live", live.migrate, body=s.LiveMigrate),
+    "evacuate": Action(_P + "os-evacuate", evacuate.evacuate, 200, body=s.Evacuate),
     # network
-    "addSecurityGroup": (
-        Action(_P + "os-security-groups:add", memberships.add, body=s.SecurityGroupName),
-    ),
-    "removeSecurityGroup": (
-        Action(_P + "os-security-groups:remove", memberships.remove, body=s.SecurityGroupName),
-    ),
-    "addFixedIp": (Action(_P + "os-multinic:add", interfaces.add_fixed_ip, body=s.AddFixedIp, until=(2, 43)),),
+    "addSecurityGroup": Action(_P + "os-security-groups:add", memberships.add, body=s.SecurityGroupName),
+    "removeSecurityGroup": Action(_P + "os-security-groups:remove", memberships.remove, body=s.SecurityGroupName),
+    "addFixedIp": Action(_P + "os-multinic:add", interfaces.add_fixed_ip, body=s.AddFixedIp, until=(2, 43)),
     "removeFixedIp": (
         Action(_P + "os-multinic:remove", interfaces.remove_fixed_ip, body=s.RemoveFixedIp, until=(2, 43)),
     ),
-    "addFloatingIp": (
-        Action(_P + "os-floating-ips:add", server_floating_ips.add, body=s.AddFloatingIp, until=(2, 43)),
-    ),
+    "addFloatingIp": Action(_P + "os-floating-ips:add", server_floating_ips.add, body=s.AddFloatingIp, until=(2, 43)),
     "removeFloatingIp": (
         Action(_P + "os-floating-ips:remove", server_floating_ips.remove, body=s.AddFloatingIp, until=(2, 43)),
     ),
@@ -127,21 +98,11 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
 
 async def act(call: Call) -> Reply:
     """POST /servers/{server_id}/action: 202, or as the action has it."""
-    action, value = _asked(call)
-    if inspect.iscoroutinefunction(action.handler):
-        row = await call.db.run(lambda tx: _in(call, tx, lambda: _row(call, action, hold=False)), write=False)
-        result = await action.handler(call, row, value)
-    else:
-        try:
-            result = await call.db.run(
-                lambda tx: _in(call, tx, lambda: action.handler(call, _row(call, action, hold=True), value))
-            )
-        except Problem as problem:
-            await _remember(call, problem)
-            raise
-    reply = result if isinstance(result, Reply) else Reply(result)
-    reply.status = reply.status or action.status
-    return reply
+    try:
+        return await actions.perform(call, ACTIONS, _row, call.params["server_id"])
+    except Problem as problem:
+        await _remember(call, problem)
+        raise
 
 
 async def _remember(call: Call, problem: Problem) -> None:
@@ -151,38 +112,5 @@ async def _remember(call: Call, problem: Problem) -> None:
         await call.db.run(lambda tx: scheduler.keep(tx, call.cloud, call.params["server_id"], failed))
 
 
-def _in(call: Call, tx: Any, work: Callable[[], Any]) -> Any:
-    """`work` with the call in a transaction."""
-    call.tx = tx
-    try:
-        return work()
-    finally:
-        call.tx = None
-
-
-def _row(call: Call, action: Action, hold: bool) -> Any:
-    read = servers.hold if hold else servers.get
-    return read(call, call.params["server_id"], action.rule)
-
-
-def _asked(call: Call) -> tuple[Action, Any]:
-    """The action of the body and its value. Raises BadRequest, NotFound for one that the version does not have."""
-    body: dict[str, Any] = call.body
-    if len(body) != 1:
-        raise BadRequest("The body must name exactly one action.")
-    name, raw = next(iter(body.items()))
-    rows = ACTIONS.get(name)
-    if rows is None:
-        raise BadRequest(f"There is no such action: {name}")
-    version = call.version or (2, 1)
-    action = next((row for row in rows if row.since <= version <= row.until), None)
-    if action is None:
-        raise NotFound(f"The action {name} is not in version {version[0]}.{version[1]}.")
-    if action.body is None:
-        return action, None
-    try:
-        value = msgspec.convert(raw, action.body)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"Invalid input for {name}: {error}") from None
-    check_versions(value, version, name)
-    return action, value
+def _row(call: Call, server_id: str, rule: str, *, hold: bool) -> Any:
+    return (servers.hold if hold else servers.get)(call, server_id, rule)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pileus.cluster.liveness import moment
 from pileus.compute import nodes
 from pileus.compute.tables import aggregate, aggregate_host, node
 from pileus.web.call import Call
@@ -81,5 +82,6 @@ def _available(rows: list[Any]) -> bool:
 
 def _service(call: Call, row: Any) -> dict[str, Any]:
     return {
-        "available": nodes.is_up(row, call.now), "active": not row.disabled, "updated_at": iso_micro(row.seen),
+        "available": nodes.is_up(row, moment(call.cloud)), "active": not row.disabled,
+        "updated_at": iso_micro(row.seen),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pileus.cluster.liveness import moment
 from pileus.compute import instance_actions, orders, states
 from pileus.web.call import Call
 
@@ -14,15 +15,11 @@ async def trigger(call: Call, row: Any, value: None) -> None:
     A second interrupt would break the dump of the first, so that this is asked of the node once and is no task, which
     could be done again. Raises Conflict where the guest cannot be interrupted."""
     states.require(call.context, row, "triggerCrashDump", "trigger_crash_dump")
-    await call.db.run(lambda tx: orders.check_host(tx, row, call.now), write=False)
+    await call.db.run(lambda tx: orders.check_host(tx, row, moment(call.cloud)), write=False)
     await call.cloud.ask(row.host, "inject_nmi", {"server_id": row.id})
-    await call.db.run(lambda tx: _log(call, tx, row))
+    await call.run(lambda: _log(call, row))
 
 
-def _log(call: Call, tx: Any, row: Any) -> None:
-    call.tx = tx
-    try:
-        instance_actions.begin(call, row.id, "trigger_crash_dump", "compute_trigger_crash_dump", row.host)
-        instance_actions.finish(tx, row.id, call.request_id, call.cloud.world.now())
-    finally:
-        call.tx = None
+def _log(call: Call, row: Any) -> None:
+    instance_actions.begin(call, row.id, "trigger_crash_dump", "compute_trigger_crash_dump", row.host)
+    instance_actions.finish(call.tx, row.id, call.request_id, call.cloud.world.now())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pileus.compute.schemas import FlavorFacts
-from pileus.compute.tables import block_device
+from pileus.compute.tables import block_device, server
 from pileus.node.contract import VolumeExport, VolumeSpec
 from pileus.volume import attachments
 
@@ -46,6 +46,8 @@ _OF_SERVERS = (
     sa.select(block_device).where(block_device.c.server_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(block_device.c.seq)
 )
+ANY = sa.exists().where(block_device.c.server_id == server.c.id)
+"""Whether the server of a query has block devices."""
 _OF_SERVER = (
     sa.select(block_device).where(block_device.c.server_id == sa.bindparam("i")).order_by(block_device.c.seq)
 )

@@ -21,7 +21,7 @@ _TOP = 3
 def of(tx: Tx, ask: Ask, aggregates: Aggregates) -> Record:
     """A node is counted with the first reason for which it will not do, what it is before what is free there."""
     wish = ask.wish
-    found = places.every(tx, ask.now, aggregates, wish.host)
+    found = places.every(tx, ask.heard, aggregates, wish.host)
     holders = candidates.load(tx, wish.demand.resources)
     tally = Tally(len(found))
     fitting = 0

@@ -22,14 +22,10 @@ _DETAILS = {
 
 async def show(call: Call) -> dict[str, Any]:
     """GET /servers/{server_id}/diagnostics: 200. From 2.48 in one form; below, whatever the driver has."""
-    def look(tx: Any) -> Any:
-        call.tx = tx
-        try:
-            return servers.get(call, call.params["server_id"], "os_compute_api:os-server-diagnostics")
-        finally:
-            call.tx = None
+    def look() -> Any:
+        return servers.get(call, call.params["server_id"], "os_compute_api:os-server-diagnostics")
 
-    row = await call.db.run(look, write=False)
+    row = await call.run(look, write=False)
     if row.host is None:
         raise Conflict(f"Instance {row.id} is not ready")
     if row.vm_state not in (states.ACTIVE, states.PAUSED, states.RESCUED, states.RESIZED):

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.cluster import nodes as cluster
+from pileus.cluster.liveness import moment
 from pileus.compute import actors, instance_actions, live, migrations, moves, nodes, scheduler, shelve, spec, states
 from pileus.compute.tables import migration, node, server
 from pileus.web.errors import NotFound, Problem
@@ -135,7 +136,7 @@ def work(tx: Tx, cloud: Cloud) -> int:
         if row is None:
             continue
         _disable(tx, cloud, row)
-        if nodes.is_up(row, cloud.world.now()):
+        if nodes.is_up(row, moment(cloud)):
             started += _move_some(tx, cloud, name)
     return started
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pileus.cluster.liveness import moment
 from pileus.compute import instance_actions, nodes, orders, servers, states
 from pileus.node.contract import ServerDone, ServerTask, Task, TaskResult
 
@@ -56,7 +57,7 @@ class End:
     def is_up(self, host: str) -> bool:
         """Whether a node answers now, as far as its heartbeats tell."""
         found = nodes.by_name(self.tx, host)
-        return found is not None and nodes.is_up(found, self.now)
+        return found is not None and nodes.is_up(found, moment(self.cloud))
 
     def given_up(self, host: str) -> bool:
         """Whether a node is known to run nothing: an operator or a fence has forced it down, or it is removed."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import block_devices, create, migrations, nodes, orders, scheduler, servers, spec, states, wishes
 from pileus.compute.actors import Actor
 from pileus.compute.schemas import Evacuate
@@ -57,7 +58,7 @@ def _check(call: Call, row: Any, value: Evacuate) -> None:
     old = nodes.by_name(call.tx, row.host) if row.host else None
     if old is None:
         raise Conflict(f"Instance {row.id} is not on any host.")
-    if nodes.is_up(old, call.now):
+    if nodes.is_up(old, moment(call.cloud)):
         raise BadRequest(f"Compute service of {row.host} is still in use.")
     _check_alone(call, row)
 
@@ -77,7 +78,7 @@ def begin(
     """Claim on another node and have the guest built there; the old node is to remove its copy when it is back.
 
     The caller answers for it that the old node runs nothing. Raises NoValidHost; then nothing has changed."""
-    if reason := block_devices.out_of_reach(by.tx, by.now, *block_devices.of(by.tx, row.id)):
+    if reason := block_devices.out_of_reach(by.tx, moment(by.cloud), *block_devices.of(by.tx, row.id)):
         raise scheduler.NoValidHost(reason)
     wish = wishes.of_server(by.tx, row, "evacuate", host=host, forced=forced, avoid=frozenset({row.host}))
     owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)

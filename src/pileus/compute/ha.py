@@ -24,6 +24,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pileus.cluster import nodes as cluster
+from pileus.cluster.liveness import moment
 from pileus.compute import actors, evacuate, instance_actions, migrations, moves, nodes, scheduler, servers, states
 from pileus.compute.tables import node, outage, server
 from pileus.node.contract import NodeFault, TaskResult
@@ -74,7 +75,8 @@ def watch(tx: Tx, cloud: Cloud) -> None:
     now = cloud.world.now()
     rows = {row.name: row for row in tx.all(sa.select(node))}
     known = {row.node: row for row in tx.all(sa.select(outage))}
-    down = {name for name, row in rows.items() if not nodes.is_up(row, now)}
+    heard = moment(cloud)
+    down = {name for name, row in rows.items() if not nodes.is_up(row, heard)}
     for name in known.keys() - down:
         tx.execute(outage.delete().where(outage.c.node == name))
     for name in sorted(down):
@@ -139,7 +141,7 @@ async def fence(cloud: Cloud, task: Task) -> str:
 def _where(tx: Tx, cloud: Cloud, name: str) -> str | None:
     """The node's address, "" when it is not known; None: the node is there again, or is no more."""
     row = nodes.by_name(tx, name)
-    if row is None or nodes.is_up(row, cloud.world.now()):
+    if row is None or nodes.is_up(row, moment(cloud)):
         return None
     return cluster.addresses(tx).get(name) or nodes.facts_of(row).host_ip
 

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 
 class Ask:
-    """What is asked, with all that filters and weighers have to know of it."""
+    """What is asked, with all that filters and weighers have to know of it. Nodes are up or down by the moment
+    `heard` (pileus.cluster.liveness)."""
 
-    __slots__ = ("counts", "now", "others", "project_id", "same", "settings", "wish")
+    __slots__ = ("counts", "heard", "now", "others", "project_id", "same", "settings", "wish")
 
-    def __init__(self, wish: Wish, project_id: str, settings: Settings, now: float) -> None:
-        self.wish, self.project_id, self.settings, self.now = wish, project_id, settings, now
+    def __init__(self, wish: Wish, project_id: str, settings: Settings, now: float, heard: float) -> None:
+        self.wish, self.project_id, self.settings = wish, project_id, settings
+        self.now, self.heard = now, heard
         self.same: frozenset[str] | None = None  # hosts of the hint same_host
         self.others: frozenset[str] = frozenset()  # hosts of the hint different_host
         self.counts: Mapping[str, int] = {}  # members of the server group by host

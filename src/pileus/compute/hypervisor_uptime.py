@@ -41,14 +41,10 @@ async def detail(call: Call) -> dict[str, Any]:
 
 
 async def _read(call: Call, handler: Callable[[Call], dict[str, Any]]) -> dict[str, Any]:
-    def work(tx: Any) -> dict[str, Any]:
-        call.tx = tx
-        try:
-            return handler(call)
-        finally:
-            call.tx = None
+    def work() -> dict[str, Any]:
+        return handler(call)
 
-    return await call.db.run(work, write=False)
+    return await call.run(work, write=False)
 
 
 async def _fill(call: Call, items: list[dict[str, Any]]) -> None:

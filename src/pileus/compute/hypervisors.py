@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from pileus.cluster.liveness import moment
 from pileus.compute import nodes
 from pileus.compute.schemas_rest import HypervisorOne, HypervisorQuery, Paged, is_uuid
 from pileus.compute.tables import node, server
@@ -157,8 +158,9 @@ def _with_usage(call: Call, rows: list[Any], names: bool = False, sums: bool = T
     if names and rows:
         for row in call.tx.all(_NAMES, {"hosts": [row.name for row in rows]}):
             used[row.host].names.append({"uuid": row.id, "name": row.name})
+    now = moment(call.cloud)
     return [
-        _Hypervisor(row, nodes.facts_of(row), nodes.is_up(row, call.now), used[row.name],
+        _Hypervisor(row, nodes.facts_of(row), nodes.is_up(row, now), used[row.name],
                     call.cloud.settings.reserved_memory)
         for row in rows
     ]

@@ -25,6 +25,15 @@ _OPEN_OF_REQUEST = sa.select(action.c.id).where(
     action.c.finished.is_(None),
 )
 
+_FINISH = action.update().where(action.c.id == sa.bindparam("i")).values(
+    finished=sa.bindparam("now"), updated=sa.bindparam("now"), message=sa.bindparam("m")
+)
+_FINISH_EVENT = (
+    event.update().where(event.c.action_id == sa.bindparam("i"), event.c.finished.is_(None))
+    .values(
+        finished=sa.bindparam("now"), result=sa.bindparam("r"), traceback=sa.bindparam("t"), details=sa.bindparam("d")
+    )
+)
 _LAST = (
     sa.select(action.c.request_id, action.c.action).where(action.c.server_id == sa.bindparam("server"))
     .order_by(action.c.id.desc()).limit(1)
@@ -58,17 +67,10 @@ def finish(tx: Tx, server_id: str, request_id: str, now: float, error: str = "")
     found = tx.scalar(_OPEN_OF_REQUEST, {"request": request_id, "server": server_id})
     if found is None:
         return
-    tx.execute(
-        action.update().where(action.c.id == found),
-        {"finished": now, "updated": now, "message": "Error" if error else None},
-    )
-    tx.execute(
-        event.update().where(event.c.action_id == found, event.c.finished.is_(None)),
-        {
-            "finished": now, "result": "Error" if error else "Success", "traceback": error or None,
-            "details": error[:255] or None,
-        },
-    )
+    tx.execute(_FINISH, {"i": found, "now": now, "m": "Error" if error else None})
+    tx.execute(_FINISH_EVENT, {
+        "i": found, "now": now, "r": "Error" if error else "Success", "t": error or None, "d": error[:255] or None,
+    })
 
 
 def last_request(tx: Tx, server_id: str) -> str:

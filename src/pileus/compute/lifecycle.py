@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import block_devices, instance_actions, migrations, nodes, orders, servers, snapshots, states
 from pileus.compute.schemas import Lock, Reboot, ResetState
 from pileus.compute.tables import console_token, migration, server
@@ -164,13 +165,21 @@ def _delete(call: Call, row: Any) -> None:
         instance_actions.finish(call.tx, row.id, call.request_id, call.now)
         return
     found = nodes.by_name(call.tx, row.host)
-    if found is None or not nodes.is_up(found, call.now):
+    if found is None or not nodes.is_up(found, moment(call.cloud)):
         # The node is dead: the server goes now, and the node removes the guest when it comes back.
         _send(call, row, "destroy", deadline=orders.UNTIL_BACK)
         bury(call.tx, call.cloud, row, call.now)
         return
     servers.change(call.tx, row.id, call.now, task_state="deleting")
     _send(call, row, "destroy")
+
+
+_MIGRATIONS = sa.select(migration.c.uuid).where(migration.c.server_id == sa.bindparam("s"))
+_DROP_TOKENS = console_token.delete().where(console_token.c.server_id == sa.bindparam("s"))
+_BURY = server.update().where(server.c.id == sa.bindparam("s")).values(
+    deleted=True, deleted_at=sa.bindparam("now"), updated=sa.bindparam("now"), terminated=sa.bindparam("now"),
+    vm_state=states.DELETED, task_state=None, power_state=0,
+)
 
 
 def bury(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
@@ -182,12 +191,9 @@ def bury(tx: Tx, cloud: Cloud, row: Any, now: float) -> None:
             ports.release(tx, cloud, port.id)
     block_devices.let_go(tx, cloud, row)
     allocations.release(tx, row.id)
-    for uuid in tx.scalars(sa.select(migration.c.uuid).where(migration.c.server_id == row.id)):
+    for uuid in tx.scalars(_MIGRATIONS, {"s": row.id}):
         allocations.release(tx, uuid)
     if row.shelved_image_id is not None:
         images.drop(tx, cloud, row.shelved_image_id)
-    tx.execute(console_token.delete().where(console_token.c.server_id == row.id))
-    tx.execute(server.update().where(server.c.id == row.id), {
-        "deleted": True, "deleted_at": now, "updated": now, "terminated": now, "vm_state": states.DELETED,
-        "task_state": None, "power_state": 0,
-    })
+    tx.execute(_DROP_TOKENS, {"s": row.id})
+    tx.execute(_BURY, {"s": row.id, "now": now})

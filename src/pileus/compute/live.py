@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import (
     availability_zones,
     compatible,
@@ -107,7 +108,7 @@ def begin(by: Actor, row: Any, host: str | None = None, *, forced: bool = False,
     """Claim at the destination and have it make ready. Raises Refused; then nothing has changed."""
     tx, cloud = by.tx, by.cloud
     source = nodes.by_name(tx, row.host)
-    if source is None or not nodes.is_up(source, by.now):
+    if source is None or not nodes.is_up(source, moment(cloud)):
         raise Refused(f"Compute service of {row.host} is unavailable at this time.")
     if host == row.host:
         raise Refused(f"Unable to migrate instance ({row.id}) to current host ({host}).")
@@ -243,7 +244,7 @@ def hasten(tx: Tx, cloud: Cloud, row: Any) -> None:
         return
     now = cloud.world.now()
     ends = [nodes.by_name(tx, name) for name in (move.source, move.dest)]
-    if all(found is not None and nodes.is_up(found, now) for found in ends) or standing.is_asked(tx, move):
+    if all(found is not None and nodes.is_up(found, moment(cloud)) for found in ends) or standing.is_asked(tx, move):
         return
     migrations.change(tx, move, now, reason=move.reason or f"node {move.source} or {move.dest} went down")
     standing.ask(tx, cloud, row, move, instance_actions.open_request(tx, row.id, LIVE))

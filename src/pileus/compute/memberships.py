@@ -16,15 +16,11 @@ from pileus.web.errors import BadRequest, NotFound
 async def index(call: Call) -> dict[str, Any]:
     """GET /servers/{server_id}/os-security-groups: 200, the groups of its ports."""
 
-    def ids(tx: Any) -> list[str]:
-        call.tx = tx
-        try:
-            row = servers.get(call, call.params["server_id"], "os_compute_api:os-security-groups:list")
-            return list({i: None for port in servers.ports_of(call, row) for i in port.security_group_ids})
-        finally:
-            call.tx = None
+    def ids() -> list[str]:
+        row = servers.get(call, call.params["server_id"], "os_compute_api:os-security-groups:list")
+        return list({i: None for port in servers.ports_of(call, row) for i in port.security_group_ids})
 
-    wanted = [("id", i) for i in await call.db.run(ids, write=False)]
+    wanted = [("id", i) for i in await call.run(ids, write=False)]
     if not wanted:
         return {"security_groups": []}
     found = (await ask(call, "network", "GET", "/v2.0/security-groups", query=wanted))["security_groups"]

@@ -96,13 +96,16 @@ def clean(tx: Tx, cloud: Cloud, row: Any, move: Any, node: str, request_id: str)
     orders.send(tx, cloud, row, "destroy", node=node, request_id=request_id, deadline=orders.UNTIL_BACK)
 
 
+_TO_CLEAN = sa.select(migration).where(
+    migration.c.server_id == sa.bindparam("s"), migration.c.to_clean == sa.bindparam("n")
+)
+
+
 def cleaned(end: End) -> bool:
     """A node has removed the copy that it still had of a guest: its place there is free. False: it had none.
 
     The server may even be on that node again by now, so that this tells such a removal from any other."""
-    found = end.tx.all(sa.select(migration).where(
-        migration.c.server_id == end.row.id, migration.c.to_clean == end.task.node
-    ))
+    found = end.tx.all(_TO_CLEAN, {"s": end.row.id, "n": end.task.node})
     for move in found:
         if move.source == end.task.node:
             allocations.release(end.tx, move.uuid)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pileus.cluster.liveness import moment
 from pileus.compute import (
     availability_zones,
     ends,
@@ -151,7 +152,7 @@ def confirm(by: Actor, row: Any, move: Any) -> None:
     source = nodes.by_name(by.tx, move.source)
     migrations.set_status(by.tx, row.id, by.now, "confirming", "finished")
     orders.begin(by, row, "confirmResize", "compute_confirm_resize", "resize_confirming")
-    if source is None or not nodes.is_up(source, by.now):
+    if source is None or not nodes.is_up(source, moment(by.cloud)):
         return _confirm_without(ends.without_task(by.tx, by.cloud, row, by.request_id), move)
     return orders.send(by.tx, by.cloud, row, "destroy", node=move.source, request_id=by.request_id)
 
@@ -188,7 +189,7 @@ def _confirm(end: End) -> None:
 
 def revert(by: Actor, row: Any, move: Any) -> None:
     """Have the new node forget the guest; then it goes on at the old one."""
-    orders.check_host(by.tx, row, by.now, move.source)
+    orders.check_host(by.tx, row, moment(by.cloud), move.source)
     orders.begin(by, row, "revertResize", "compute_revert_resize", "resize_reverting")
     migrations.set_status(by.tx, row.id, by.now, "reverting", "finished")
     orders.send(by.tx, by.cloud, row, "destroy", request_id=by.request_id, deadline=orders.UNTIL_BACK)

@@ -94,7 +94,7 @@ def facts_of(row: Any) -> HypervisorFacts:
 
 
 def is_up(row: Any, now: float) -> bool:
-    """Whether the node's heartbeat is fresh and no operator has forced it down."""
+    """Whether the node's heartbeat is fresh at a moment (pileus.cluster.liveness), and no operator forced it down."""
     return not row.forced_down and now - row.seen < DEAD_AFTER
 
 

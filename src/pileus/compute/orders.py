@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pileus.cluster.liveness import moment
 from pileus.compute import devices, instance_actions, nodes, servers, spec
 from pileus.compute.actors import Actor
 from pileus.compute.schemas import Fault
@@ -42,7 +43,7 @@ def begin(
 
 def check_up(by: Actor, row: Any) -> None:
     """Raises Conflict when the server has no node, or one that is down: nothing could be done to its guest."""
-    check_host(by.tx, row, by.now)
+    check_host(by.tx, row, moment(by.cloud))
 
 
 def check_host(tx: Tx, row: Any, now: float, host: str | None = None) -> None:
@@ -78,18 +79,12 @@ def patience(cloud: Cloud, row: Any) -> float:
 
 def drop_waiting(tx: Tx, server_id: str) -> None:
     """Drop the server's tasks that nobody has begun, for a delete overtakes them; but what cleans a node stays."""
-    tx.execute(task.delete().where(
-        task.c.resource == resource(server_id), task.c.state == "pending", task.c.attempt == 0,
-        task.c.kind != "server.destroy",
-    ))
+    tasks.drop(tx, resource(server_id), task.c.attempt == 0, task.c.kind != "server.destroy")
 
 
 def drop_steps(tx: Tx, server_id: str, *kinds: str) -> None:
     """Drop steps of a move that is decided: what a node has begun of them ends by itself, and nobody hears of it."""
-    tx.execute(task.delete().where(
-        task.c.resource == resource(server_id), task.c.state == "pending",
-        task.c.kind.in_([f"server.{kind}" for kind in kinds]),
-    ))
+    tasks.drop(tx, resource(server_id), task.c.kind.in_([f"server.{kind}" for kind in kinds]))
 
 
 def described(tx: Tx, cloud: Cloud, row: Any, **changed: Any) -> ServerSpec:

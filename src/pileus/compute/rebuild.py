@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import (
     block_devices,
     boot_images,
@@ -88,7 +89,7 @@ def _check_root(call: Call, row: Any, image: ImageFacts) -> None:
         )
     if len(devices.of_volume(call.tx, root.volume_id)) > 1:
         raise BadRequest(f"Volume {root.volume_id} is attached to other instances too: it is not overwritten.")
-    if reason := block_devices.out_of_reach(call.tx, call.now, root.volume_id):
+    if reason := block_devices.out_of_reach(call.tx, moment(call.cloud), root.volume_id):
         raise Conflict(f"Service is unavailable at this time: {reason}")
 
 
@@ -122,22 +123,10 @@ def _reimage(tx: Tx, cloud: Cloud, row: Any, request_id: str) -> None:
 
 
 def _changes(call: Call, value: Rebuild) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if value.name is not UNSET:
-        values["name"] = names.check_name(value.name)
+    values = servers.changes(call, value)
     if value.metadata is not UNSET:
         create.check_metadata_quota(call, value.metadata)
         values["metadata"] = value.metadata
-    if value.description is not UNSET:
-        values["description"] = value.description
-    if value.hostname is not UNSET:
-        values["hostname"] = names.check_hostname(value.hostname, (call.version or (2, 1)) >= (2, 94))
-    if value.disk_config is not UNSET:
-        values["disk_config"] = value.disk_config
-    if value.access_ip_v4 is not UNSET:
-        values["access_ip_v4"] = names.address(value.access_ip_v4, 4, "accessIPv4")
-    if value.access_ip_v6 is not UNSET:
-        values["access_ip_v6"] = names.address(value.access_ip_v6, 6, "accessIPv6")
     if value.user_data is not UNSET:
         values["user_data"] = names.check_user_data(value.user_data)
     if value.key_name is not UNSET:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
+from pileus.cluster.liveness import moment
 from pileus.compute import decisions, diagnosis, search, weighers
 from pileus.compute.decisions import Record, Tally, Weighed
 from pileus.compute.demand import Demand
@@ -142,7 +143,7 @@ def failure_of(error: BaseException | None) -> NoValidHost | None:
 
 
 def _ask(tx: Tx, cloud: Cloud, wish: Wish, owner: Owner) -> Ask:
-    ask = Ask(wish, owner.project_id, cloud.settings, cloud.world.now())
+    ask = Ask(wish, owner.project_id, cloud.settings, cloud.world.now(), moment(cloud))
     if wish.group is not None:
         tx.first(_GROUP, {"g": wish.group.id})  # members are counted by one at a time
         ask.counts = {row.host: row.members for row in tx.all(_MEMBERS, {"g": wish.group.id, "but": owner.consumer})}

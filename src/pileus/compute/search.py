@@ -46,7 +46,7 @@ def batches(tx: Tx, cloud: Cloud, ask: Ask, aggregates: Aggregates) -> Iterator[
     def batch(found: list[Candidate]) -> list[Place]:
         fresh = [one for one in found if one.provider_id not in seen]
         seen.update(one.provider_id for one in fresh)
-        made = places.of(tx, aggregates, fresh, ask.now)
+        made = places.of(tx, aggregates, fresh, ask.heard)
         for one in made:
             one.members = ask.counts.get(one.name, 0)
         return made
@@ -61,7 +61,7 @@ def batches(tx: Tx, cloud: Cloud, ask: Ask, aggregates: Aggregates) -> Iterator[
         if ended:
             break
         if not all(one.alive for one in made):
-            down = _look_down(tx, cloud, ask.now)
+            down = _look_down(tx, cloud, ask)
     if not ended or narrow is not plain or soft or down:
         yield batch(best.best(tx, plain, ALL, only=only, but=but).candidates)
 
@@ -72,11 +72,11 @@ def _down(cloud: Cloud, now: float) -> frozenset[str]:
     return names if now < until else frozenset()
 
 
-def _look_down(tx: Tx, cloud: Cloud, now: float) -> frozenset[str]:
-    names = places.down(tx, now)
+def _look_down(tx: Tx, cloud: Cloud, ask: Ask) -> frozenset[str]:
+    names = places.down(tx, ask.heard)
     if len(names) > _MOST_DOWN:
         names = frozenset()
-    cloud.memory[_MEMORY] = (now + _REMEMBERED, names)
+    cloud.memory[_MEMORY] = (ask.now + _REMEMBERED, names)
     return names
 
 

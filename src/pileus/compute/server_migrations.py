@@ -72,22 +72,14 @@ _VIEW = View(
 
 async def index(call: Call) -> dict[str, Any]:
     """GET /servers/{server_id}/migrations, from 2.23 on: 200."""
-    found = await call.db.run(lambda tx: _within(call, tx, _under_way), write=False)
+    found = await call.run(lambda: _under_way(call), write=False)
     return {"migrations": [_VIEW.render(await _with_progress(call, row), call.version) for row in found]}
 
 
 async def show(call: Call) -> dict[str, Any]:
     """GET /servers/{server_id}/migrations/{migration_id}, from 2.23 on: 200; 404 for one that is over."""
-    found = await call.db.run(lambda tx: _within(call, tx, _one), write=False)
+    found = await call.run(lambda: _one(call), write=False)
     return {"migration": _VIEW.render(await _with_progress(call, found), call.version)}
-
-
-def _within(call: Call, tx: Tx, look: Any) -> Any:
-    call.tx = tx
-    try:
-        return look(call)
-    finally:
-        call.tx = None
 
 
 def _under_way(call: Call) -> Any:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET, Struct
 
+from pileus.cluster.liveness import moment
 from pileus.compute import devices, names, nodes, states, views
-from pileus.compute.schemas import ServerChange
+from pileus.compute.schemas import Rebuild, ServerChange
 from pileus.compute.tables import node, server, server_tag
 from pileus.compute.versions import in_path
 from pileus.compute.views import Shown, host_id
@@ -54,8 +55,9 @@ def columns(version: Version, admin: bool) -> list[sa.Column[Any]]:
 
 @functools.lru_cache(maxsize=128)
 def _shown_by_id(version: Version) -> sa.Select[Any]:
-    """A server's row with what its view needs."""
-    return sa.select(*columns(version, True)).where(server.c.id == sa.bindparam("i"), server.c.deleted.is_(False))
+    """A server's row with what its view needs; most have no volumes, and need not be asked for them."""
+    wanted = (*columns(version, True), devices.ANY.label("has_devices"))
+    return sa.select(*wanted).where(server.c.id == sa.bindparam("i"), server.c.deleted.is_(False))
 
 
 # -- for other modules and rooms
@@ -172,13 +174,14 @@ def power_changed(tx: Tx, cloud: Cloud, report: GuestReport) -> bool:
 def shown(call: Call, rows: list[Any]) -> list[Shown]:
     """Rows with all that their views need, in a fixed number of statements."""
     tx, version = call.tx, call.version or (2, 1)
-    ids = [row.id for row in rows if not row.deleted]
+    unasked = bool(rows) and not hasattr(rows[0], "has_devices")
+    ids = [row.id for row in rows if not row.deleted and (unasked or row.has_devices)]
     placed = [row.id for row in rows if not row.deleted and row.host is not None]
     by_server = faces.of_servers(tx, placed) if placed else {}
     tags = tags_of(tx, [row.id for row in rows]) if version >= (2, 26) else {}
     status: dict[str, str] | None = None
     if version >= (2, 16) and call.allows("os_compute_api:servers:show:host_status", project_id=None):
-        status = host_statuses(tx, call.now)
+        status = host_statuses(tx, moment(call.cloud))
     disks = devices.of_servers(tx, ids)
     specs, path_version = version >= (2, 47), in_path(call)
     return [
@@ -227,6 +230,15 @@ def update(call: Call) -> dict[str, Any]:
     """PUT /servers/{server_id}: 200."""
     row = hold(call, call.params["server_id"], "os_compute_api:servers:update")
     asked: ServerChange = call.body.server
+    values = changes(call, asked)
+    if values:
+        change(call.tx, row.id, call.now, **values)
+        row = call.tx.first(_GET, {"i": row.id})
+    return {"server": view(call, row, shown_whole=False)}
+
+
+def changes(call: Call, asked: ServerChange | Rebuild) -> dict[str, Any]:
+    """The columns of what a caller calls a server, and says of it, that he asks to change. Raises BadRequest."""
     values: dict[str, Any] = {}
     if asked.name is not UNSET:
         values["name"] = names.check_name(asked.name)
@@ -240,10 +252,7 @@ def update(call: Call) -> dict[str, Any]:
         values["access_ip_v4"] = names.address(asked.access_ip_v4, 4, "accessIPv4")
     if asked.access_ip_v6 is not UNSET:
         values["access_ip_v6"] = names.address(asked.access_ip_v6, 6, "accessIPv6")
-    if values:
-        change(call.tx, row.id, call.now, **values)
-        row = call.tx.first(_GET, {"i": row.id})
-    return {"server": view(call, row, shown_whole=False)}
+    return values
 
 
 def check_action(call: Call, server_id: str, rule: str, action: str, word: str = "") -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import availability_zones, migrations, nodes
 from pileus.compute.schemas_rest import ServiceChange, ServiceOldChange, ServiceQuery, is_uuid
 from pileus.compute.tables import aggregate_host, migration, node, server
@@ -50,7 +51,8 @@ def index(call: Call) -> dict[str, Any]:
 def _with_zone(call: Call, rows: Any) -> list[tuple[Any, str, bool]]:
     zones = availability_zones.by_host(call.tx)
     default = call.cloud.settings.availability_zone
-    return [(row, zones.get(row.name, default), nodes.is_up(row, call.now)) for row in rows]
+    now = moment(call.cloud)
+    return [(row, zones.get(row.name, default), nodes.is_up(row, now)) for row in rows]
 
 
 def update_old(call: Call) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import (
     block_devices,
     instance_actions,
@@ -74,7 +75,7 @@ def unshelve(call: Call, row: Any, value: Unshelve | None) -> None:
         return orders.send(call.tx, call.cloud, row, "power_on", request_id=call.request_id, spec=described)
     zone, host = _where(call, row, value)
     image = None if spec.is_on_volume(row) else _image(call, row)
-    if why := block_devices.out_of_reach(call.tx, call.now, *block_devices.of(call.tx, row.id)):
+    if why := block_devices.out_of_reach(call.tx, moment(call.cloud), *block_devices.of(call.tx, row.id)):
         raise Conflict(f"Service is unavailable at this time: {why}")
     wish = wishes.of_server(call.tx, row, "unshelve", zone=zone, host=host)
     owner = scheduler.Owner(consumer=row.id, project_id=row.project_id, user_id=row.user_id)

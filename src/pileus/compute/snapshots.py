@@ -82,13 +82,15 @@ def said_of(row: Any) -> dict[str, str]:
     return {**inherited, **own}
 
 
+_WAITING = sa.select(task.c.arguments).where(
+    task.c.resource == sa.bindparam("r"), task.c.kind == "server.snapshot", task.c.state == "pending",
+    task.c.attempt == 0,
+)
+
+
 def give_up(tx: Tx, cloud: Cloud, server_id: str) -> None:
     """Let the images go that still wait for a snapshot which no node has begun: their server is deleted."""
-    waiting = sa.select(task.c.arguments).where(
-        task.c.resource == orders.resource(server_id), task.c.kind == "server.snapshot", task.c.state == "pending",
-        task.c.attempt == 0,
-    )
-    for arguments in tx.scalars(waiting):
+    for arguments in tx.scalars(_WAITING, {"r": orders.resource(server_id)}):
         image_id = msgspec.json.decode(arguments, type=ServerTask).image_id
         if image_id is not None:
             images.fail(tx, cloud, image_id, f"server {server_id} is deleted")

@@ -63,6 +63,7 @@ server = table(
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Column("deleted_at", Time),
     sa.Index("ix_compute_server_project", "project_id", "deleted", "created"),
+    sa.Index("ix_compute_server_use", "project_id", "deleted", "user_id", "vcpus", "ram"),  # every create sums these
     sa.Index("ix_compute_server_host", "host", "deleted"),
     sa.Index("ix_compute_server_created", "deleted", "created"),
     sa.Index("ix_compute_server_updated", "updated"),

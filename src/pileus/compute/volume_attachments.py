@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.compute import block_devices, boot_devices, devices, instance_actions, orders, servers, spec, states
 from pileus.compute.devices import ATTACHED, DETACHING, PLUGGING
 from pileus.compute.schemas_volumes import AttachmentChange, AttachmentQuery, NewAttachment
@@ -80,7 +81,7 @@ def attach(call: Call) -> dict[str, Any]:
     _check(call, row, volume, asked, shelved=row.vm_state in (states.SHELVED, states.OFFLOADED))
     if not offloaded:
         orders.check_up(call, row)
-        if reason := block_devices.out_of_reach(call.tx, call.now, volume.id):
+        if reason := block_devices.out_of_reach(call.tx, moment(call.cloud), volume.id):
             raise Conflict(f"Service is unavailable at this time: {reason}")
     attachment_id = attachments.reserve(call, volume.id, row.id)
     image = spec.facts_of(row)

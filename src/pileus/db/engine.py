@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import sqlite3
@@ -38,6 +39,8 @@ _ATTEMPTS = 8
 _PATIENCE = 15.0
 _SLACK = 15.0
 """Seconds beyond its patience after which a caller is told that the database does not answer."""
+_ECHO = 30.0
+"""Seconds after an outage in which connections of before it may still be found dead."""
 _SETTLE = 5.0
 """Seconds that the look after a lost commit has, whatever time was left."""
 _NESTED = "a transaction was opened inside another: pass the Tx on instead"
@@ -75,6 +78,7 @@ class Database:
         self._lock = threading.RLock()
         self._here = threading.local()
         self._away_since: float | None = None
+        self._outage = (-math.inf, 0.0)  # when the last one ended, and the seconds it took
         self._connector = hosts.Connector(self.url, places)
         self._conn: Connection | None = None
         self._prepared: Statements | None = None
@@ -163,7 +167,8 @@ class Database:
         while True:
             try:
                 end = self._once(work, write)
-                self._away_since = None
+                if self._away_since is not None:
+                    self._back()
                 return end
             except (sa.exc.DBAPIError, Retry) as error:
                 conflicts += 1
@@ -179,6 +184,20 @@ class Database:
                 if self._settle(doubt, max(until, time.monotonic() + _SETTLE)):
                     end = doubt.end
                     return end
+
+    def _back(self) -> None:
+        since, self._away_since = self._away_since, None
+        if since is not None:  # else another thread has seen it
+            now = time.monotonic()
+            # Connections of before the outage fail one by one after its end: that is no outage of its own.
+            self._outage = now, max(now - since, self.missed(_ECHO))
+
+    def missed(self, within: float) -> float:
+        """The seconds of an outage that ended not longer ago than `within` seconds; 0.0 where there was none.
+
+        Silence in the database may be that long because nobody could write there."""
+        ended, took = self._outage
+        return took if time.monotonic() - ended < within else 0.0
 
     def _wait(self, losses: int, until: float, away: _Away) -> None:
         """Pause before another try. Raises Unreachable when there is no time for one."""
@@ -243,6 +262,7 @@ class Database:
         transaction = conn.begin()
         try:
             result = work(tx)
+            tx.end()
             if tx.changed:
                 token = slot.mark(conn)
         except BaseException as error:
@@ -291,6 +311,7 @@ class Database:
         try:
             tx = Tx(self._conn, write, self._prepared)
             result = work(tx)
+            tx.end()
             raw.execute("COMMIT")
         except BaseException:
             if raw.in_transaction:

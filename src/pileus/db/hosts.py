@@ -23,8 +23,17 @@ CONNECT_SECONDS = 3
 """How long one host may take to let us in."""
 ANSWER_SECONDS = 60
 """How long one statement may take, but for those of migrations."""
+IDLE_SECONDS = 5
+"""How long a transaction may ask nothing before the server ends it, but for those of migrations. What a controller had
+locked when it was cut off, or stopped, is locked for all others until then; one that stood still begins anew."""
 _AVOID = 20.0  # seconds for which a host that failed is asked last
 _STRICT = "SET SESSION sql_mode='STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+_IDLE = "/*M!100300 , idle_transaction_timeout={} */"  # MySQL's own server has no such variable
+# PostgreSQL notices within seconds that who asks is gone, even in a statement; the system's own default is hours.
+_GONE = (
+    "SET idle_in_transaction_session_timeout = '{}s'; SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; "
+    "SET tcp_keepalives_count = 3; SET tcp_user_timeout = 6000; SET client_connection_check_interval = 1000"
+)
 _DRIVERS = {
     "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
@@ -90,7 +99,8 @@ def connect_arguments(url: sa.URL, hosts: Sequence[Host], hurried: bool) -> dict
         # What does not fit is refused, not cut, whatever the server's own default is.
         # The driver's own limit on connecting does not hold for the greeting; the answers' limit comes after that.
         return {
-            "init_command": _STRICT, "connect_timeout": CONNECT_SECONDS, "read_timeout": CONNECT_SECONDS,
+            "init_command": _STRICT + (_IDLE.format(IDLE_SECONDS) if hurried else ""),
+            "connect_timeout": CONNECT_SECONDS, "read_timeout": CONNECT_SECONDS,
             "write_timeout": ANSWER_SECONDS if hurried else None,
         }
     options = {
@@ -131,8 +141,7 @@ class Connector:
     def _connect(self, dialect: Any, record: Any, words: Any, named: dict[str, Any]) -> Any:
         if not self._hosts:  # a socket
             made = dialect.connect(*words, **named)
-            if dialect.name == "mysql":
-                made._read_timeout = self._answer
+            self._set_up(dialect.name, made)
             return made
         last: BaseException | None = None
         for host in self.order():
@@ -143,7 +152,7 @@ class Connector:
             made = None
             try:
                 made = dialect.connect(*words, **options)
-                if dialect.name == "mysql" and not self._fit(made, host):
+                if not self._set_up(dialect.name, made, host):
                     raise errors.OperationalError(1047, f"{host[0]} is not ready: Galera has not let it in")
             except errors.Error as error:
                 last = error
@@ -160,12 +169,17 @@ class Connector:
         assert last is not None
         raise last
 
-    def _fit(self, made: Any, host: Host) -> bool:
-        """Set a MariaDB connection up; False when its Galera node is outside of the cluster."""
-        _keep_alive(made)
-        if len(self._hosts) > 1 and not self._of_a_cluster(made, host):
-            return False
-        made._read_timeout = self._answer
+    def _set_up(self, kind: str, made: Any, host: Host | None = None) -> bool:
+        """What neither URL nor driver does; False for a MariaDB server that its Galera cluster has not let in."""
+        if kind == "mysql":
+            _keep_alive(made)
+            if host is not None and len(self._hosts) > 1 and not self._of_a_cluster(made, host):
+                return False
+            made._read_timeout = self._answer
+        elif self._answer is not None:
+            made.autocommit = True  # else a rollback would undo it
+            made.execute(_GONE.format(IDLE_SECONDS))
+            made.autocommit = False
         return True
 
     def _of_a_cluster(self, made: Any, host: Host) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -52,13 +53,20 @@ def read_revision(tx: Tx, name: str) -> int:
     return value
 
 
-def bump_revision(tx: Tx, name: str) -> None:
-    """Count one change, in the same transaction as the change. Caches compare the counter.
+def bump_revision(tx: Tx, name: str, then: Callable[[int], None] | None = None) -> None:
+    """Count this transaction's change, at its end and once. Caches compare the counter.
 
-    To the rest of this transaction the counter reads as a number that no other ever sees: what it caches may be
-    rolled back, and the next transaction would count to the same value."""
+    `then` is told the new count, at the end too; only one for each counter is. To the rest of this transaction the
+    counter reads as a number that no other ever sees: what it caches may be rolled back, and the next transaction
+    would count to the same value."""
     tx.memo[name] = -(uuid.uuid4().int >> 65)
-    _change(tx, _BUMP, revision, {"name": name, "value": 1})
+
+    def count() -> None:
+        _change(tx, _BUMP, revision, {"name": name, "value": 1})
+        if then is not None:
+            then(tx.scalar(_READ, {"n": name}))
+
+    tx.at_end(f"revision:{name}", count)
 
 
 def _change(tx: Tx, statement: sa.Update, table: sa.Table, first: dict[str, Any]) -> None:

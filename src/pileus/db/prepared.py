@@ -19,6 +19,8 @@ from sqlalchemy.engine import Connection, CursorResult
 
 _EXPANDING = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
 
+_MOST_SIZED = 64
+
 Parameters = Mapping[str, Any] | None
 Processor = Callable[[Any], Any] | None
 
@@ -30,7 +32,7 @@ class Unfit(Exception):
 class Prepared:
     """One compiled statement. `rows` and `row` make SQLAlchemy's rows of the driver's tuples."""
 
-    __slots__ = ("_binds", "_names", "_texts", "row", "rows")
+    __slots__ = ("_binds", "_list", "_names", "_plain", "_sized", "_texts", "row", "rows")
 
     def __init__(self, statement: Any, dialect: sa.Dialect, names: Sequence[str], result: CursorResult[Any]) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=list(names) if statement.is_dml else None)
@@ -45,6 +47,11 @@ class Prepared:
             default = None if required else compiled.params[name]
             self._binds.append((name, name in expanding, processors.get(name), required, default))
         self._names = frozenset(compiled.positiontup)
+        # Most statements have one parameter, in one place or several; those of a list have one text for each length.
+        simple = len(self._names) == 1 and all(required and not process for _, _, process, required, _ in self._binds)
+        self._plain = self._binds[0][0] if simple and not expanding else ""
+        self._list = self._binds[0][0] if simple and len(self._texts) == 2 * len(self._binds) + 1 else ""
+        self._sized: dict[int, str] = {}
         if not result.returns_rows:
             self.row = self.rows = None
             return
@@ -56,6 +63,12 @@ class Prepared:
     def bound(self, parameters: Parameters) -> tuple[str, list[Any]]:
         """The text and the values in the order of their places. Raises Unfit."""
         given = parameters or {}
+        if self._plain and len(given) == 1 and self._plain in given:
+            return self._texts[0], [given[self._plain]] * len(self._binds)
+        if self._list and len(given) == 1:
+            several = given.get(self._list)
+            if type(several) is list and (known := self._sized.get(len(several))):
+                return known, several * len(self._binds)
         if self.row is None and not given.keys() <= self._names:
             raise Unfit  # it sets other columns this time
         values: list[Any] = []
@@ -79,7 +92,10 @@ class Prepared:
         text = list(self._texts)
         for at, size in enumerate(sizes):
             text[2 * at + 1] = "?" + ", ?" * (size - 1)
-        return "".join(text), values
+        made = "".join(text)
+        if self._list and sizes[0] <= _MOST_SIZED:
+            self._sized[sizes[0]] = made
+        return made, values
 
 
 class Done:

@@ -20,7 +20,7 @@ class Retry(Exception):
 class Tx:
     """A transaction. Thin over SQLAlchemy's connection; statements are Core."""
 
-    __slots__ = ("_after", "_prepared", "changed", "conn", "memo", "write")
+    __slots__ = ("_after", "_last", "_prepared", "changed", "conn", "memo", "write")
 
     def __init__(self, conn: Connection, write: bool, prepared: Statements | None = None) -> None:
         self.conn = conn
@@ -31,6 +31,7 @@ class Tx:
         self.memo: dict[str, Any] = {}
         """What was read once and holds to the end of this transaction."""
         self._after: list[Callable[[], None]] = []
+        self._last: dict[str, Callable[[], None]] = {}
 
     def execute(
         self,
@@ -60,6 +61,19 @@ class Tx:
 
     def scalars(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         return [row[0] for row in self.all(statement, parameters)]
+
+    def at_end(self, key: str, call: Callable[[], None]) -> None:
+        """Run `call` last in this transaction; once per key, and in the order of keys.
+
+        For rows that many transactions change: each holds them for a moment only, and all take them in one order,
+        after everything else, so that none waits for another that waits for it. What `call` changes beside them must
+        be its transaction's already."""
+        self._last.setdefault(key, call)
+
+    def end(self) -> None:
+        """Do what was put off to the end. Nothing may be asked after that but the commit."""
+        while self._last:
+            self._last.pop(min(self._last))()
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once this transaction is durable; never if it is rolled back. Must not raise or block."""

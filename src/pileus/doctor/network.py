@@ -30,6 +30,7 @@ def ports(tx: Tx) -> Iterator[Finding]:
             yield Finding("ports", f"port {row.id}", f"belongs to server {row.device_id}, which is not there")
         elif server.host and row.host != server.host:
             yield Finding("ports", f"port {row.id}", f"is bound to '{row.host}', its server is on {server.host}")
+    yield from _subports(tx)
     own = {port for server in alive.values() for port in server.own_ports}
     there = set(tx.scalars(sa.select(table.c.id)))
     for port in own - there:
@@ -37,6 +38,24 @@ def ports(tx: Tx) -> Iterator[Finding]:
     lost = sa.select(network.allocation.c.ip).where(~network.allocation.c.port_id.in_(sa.select(table.c.id)))
     for address in tx.scalars(lost):
         yield Finding("ports", f"address {address}", "is taken by a port that is not there")
+
+
+def _branches(tx: Tx) -> list[Any]:
+    """Subports with their trunk's parent."""
+    below, parent, sub = network.port, network.port.alias("parent"), network.subport
+    return list(tx.all(
+        sa.select(below.c.id, below.c.host, parent.c.id.label("parent_id"), parent.c.host.label("parent_host"))
+        .join(sub, sub.c.port_id == below.c.id).join(network.trunk, network.trunk.c.id == sub.c.trunk_id)
+        .join(parent, parent.c.id == network.trunk.c.port_id)
+    ))
+
+
+def _subports(tx: Tx) -> Iterator[Finding]:
+    """Each subport is bound where its trunk's parent is."""
+    for row in _branches(tx):
+        if row.host != row.parent_host:
+            yield Finding("ports", f"subport {row.id}", f"is bound to '{row.host}', its parent {row.parent_id} to "
+                                                        f"'{row.parent_host}'")
 
 
 def floating_ips(tx: Tx) -> Iterator[Finding]:
@@ -144,11 +163,12 @@ def _served(tx: Tx, nodes: tuple[str, ...]) -> set[str]:
 
 
 def _taps(tx: Tx, nodes: tuple[str, ...], guests: dict[str, Guest], there: frozenset[str]) -> Iterator[Finding]:
-    """The taps are those of the running guests' ports."""
+    """The taps are those of the running guests' ports, and each trunk's subports have a device on the parent's."""
     wanted = {
         row.id: row.device_id for row in _guest_ports(tx, nodes)
         if row.device_id in guests and guests[row.device_id].running
     }
+    wanted |= {row.id: wanted[row.parent_id] for row in _branches(tx) if row.parent_id in wanted}
     for port in wanted.keys() - there:
         yield Finding("taps", f"port {port}", f"its server {wanted[port]} runs, and there is no tap")
     for port in there - wanted.keys():

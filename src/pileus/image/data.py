@@ -244,14 +244,10 @@ async def _begin(call: Call, status: str) -> Transfer:
     if length.isdecimal() and int(length) > most:
         raise TooLarge(f"The image has {length} bytes; at most {most} are taken here.")
 
-    def take(tx: Tx) -> Transfer:
-        call.tx = tx
-        try:
-            return begin(tx, call.cloud, allowed(call, call.params["image_id"], "upload_image"), status)
-        finally:
-            call.tx = None
+    def take() -> Transfer:
+        return begin(call.tx, call.cloud, allowed(call, call.params["image_id"], "upload_image"), status)
 
-    return await call.db.run(take)
+    return await call.run(take)
 
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -261,14 +257,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 async def download(call: Call) -> Reply:
     """GET /v2/images/{image_id}/file: 200, 206 for a range, 204 while there is no content."""
 
-    def look(tx: Tx) -> ImageInfo:
-        call.tx = tx
-        try:
-            return allowed(call, call.params["image_id"], "download_image")
-        finally:
-            call.tx = None
+    def look() -> ImageInfo:
+        return allowed(call, call.params["image_id"], "download_image")
 
-    found = await call.db.run(look, write=False)
+    found = await call.run(look, write=False)
     if found.status == "deactivated" and not call.context.is_admin:
         raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
     if found.status not in ("active", "deactivated") or found.size is None or not found.os_hash_value:

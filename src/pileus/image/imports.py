@@ -55,14 +55,10 @@ async def create(call: Call) -> None:
             store.pool(call.cloud), fetching.check, method.uri, private
         )
 
-    def write(tx: Tx) -> None:
-        call.tx = tx
-        try:
-            _write(call, body)
-        finally:
-            call.tx = None
+    def write() -> None:
+        _write(call, body)
 
-    await call.db.run(write)
+    await call.run(write)
 
 
 def _write(call: Call, body: ImportBody) -> None:

@@ -167,8 +167,11 @@ class Postgresql(Part):
 
     def command(self) -> list[str]:
         """How it is started."""
-        settings = {"listen_addresses": self.address, "unix_socket_directories": "/run/postgresql",
-                    "max_connections": "200", "shared_buffers": "64MB"}
+        settings = {
+            "listen_addresses": self.address, "unix_socket_directories": "/run/postgresql",
+            "max_connections": "200", "shared_buffers": "64MB",
+            "dynamic_shared_memory_type": "mmap",  # below its own folder: one that is killed leaves nothing elsewhere
+        }
         words = [self._program("postgres"), "-D", "/var/lib/postgresql/data"]
         return words + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 

@@ -74,7 +74,11 @@ class Wire:
     def _cable(self, machine: Machine, bridge: str, device: str, cut: bool) -> None:
         end = LEGS[bridge] + machine.name
         if self._machine.has_device(end):  # of the machine before it was switched off; the kernel takes its time
-            self._machine.devices(f"link del {end}")
+            try:
+                self._machine.devices(f"link del {end}")
+            except LabError:
+                if self._machine.has_device(end):  # else the kernel was first
+                    raise
         self._machine.devices(
             f"link add {end} mtu {self._mtu} type veth peer name {device} address {_mac(machine.name, device)} "
             f"mtu {self._mtu} netns {_pid(machine)}",

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from sqlalchemy.engine import Row
 
 from pileus.cluster import nodes as members
+from pileus.cluster.liveness import moment
 from pileus.network import placing
 from pileus.network.faults import not_found
 from pileus.network.placing import DHCP, L3
@@ -144,7 +145,7 @@ def _shown(call: Call, row: Row[Any], facts: _Facts) -> dict[str, Any]:
     kind, binary, topic = KINDS[row.kind]
     return {
         "id": row.id, "agent_type": kind, "binary": binary, "topic": topic, "host": row.node,
-        "admin_state_up": row.admin_state_up, "alive": placing.is_alive(row, call.now),
+        "admin_state_up": row.admin_state_up, "alive": placing.is_alive(row, moment(call.cloud)),
         "availability_zone": None if row.kind == "bridge" else call.cloud.settings.availability_zone,
         "created_at": iso_z(row.created), "started_at": iso_z(row.started), "heartbeat_timestamp": iso_z(row.heartbeat),
         "description": row.description, "configurations": facts.configurations(row), "resource_versions": {},
@@ -210,6 +211,6 @@ def update(call: Call) -> dict[str, Any]:
 def delete(call: Call) -> None:
     """DELETE /v2.0/agents/{id}: 204, for a node that is gone. Raises Conflict while it lives."""
     row = _find(call)
-    if placing.is_alive(row, call.now):
+    if placing.is_alive(row, moment(call.cloud)):
         raise Conflict(f"Agent {row.id} on {row.node} is alive; stop its node first.", type="AgentAlive")
     call.tx.execute(agent.delete().where(_c.id == row.id))

@@ -12,6 +12,7 @@ RESOURCES = {
     "address_scope": "address-scopes", "quota": "quotas", "agent": "agents", "rbac_policy": "rbac-policies",
     "extension": "extensions", "availability_zone": "availability_zones",
     "network_ip_availability": "network-ip-availabilities", "service_provider": "service-providers",
+    "trunk": "trunks",
 }
 
 

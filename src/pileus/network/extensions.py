@@ -57,6 +57,8 @@ _ROWS = (
     ("tag", "Tag support", "Tags of networks"),
     ("tag-ext", "Tag support for resources: subnet, subnetpool, port, router", "Tags of the rest"),
     ("tag-ports-during-bulk-creation", "Tag Ports During Bulk Creation", "Ports made with their tags"),
+    ("trunk", "Trunk Extension", "Ports that carry other ports, by VLAN tags"),
+    ("trunk-details", "Trunk port details", "The subports of a trunk, shown by its parent port"),
 )
 
 EXTENSIONS: dict[str, dict[str, Any]] = {

@@ -165,9 +165,10 @@ def _associate(call: Call, row: Row[Any], port_id: str, fixed_ip: str | None) ->
             f"Cannot associate floating IP {row.floating_ip_address} ({row.id}) with port {port_id} using fixed IP "
             f"{address}, as that fixed IP already has a floating IP on external network {row.floating_network_id}.",
         )
-    count = touch.nodes(call.tx, call.cloud, (through.node, _node_of(call, row)))
+    touch.nodes(call.tx, call.cloud, (through.node, _node_of(call, row)))
+    touch.mark(call.tx, [row.id], floating_ip)
     call.tx.execute(floating_ip.update().where(_c.id == row.id).values(
-        port_id=port_id, fixed_ip_address=address, router_id=through.id, status="DOWN", change=count
+        port_id=port_id, fixed_ip_address=address, router_id=through.id, status="DOWN"
     ))
 
 

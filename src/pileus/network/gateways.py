@@ -54,8 +54,8 @@ def change(call: Call, row: Row[Any], sent: Gateway | None, rule: str) -> None:
         gateway_network_id=parent.id, gateway_port_id=identity, enable_snat=snat
     ))
     node = placing.seat_router(call.tx, call.cloud, row.id)
-    count = touch.network(call.tx, call.cloud, parent.id, node)
-    touch.mark(call.tx, identity, count)
+    touch.mark(call.tx, [identity])
+    touch.network(call.tx, call.cloud, parent.id, node)
 
 
 def _external(call: Call, network_id: str) -> Row[Any]:

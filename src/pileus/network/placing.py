@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.cluster import nodes
+from pileus.cluster.liveness import moment
 from pileus.network import touch
 from pileus.network.tables import agent, floating_ip, network, port, router
 from pileus.node.contract import DEAD_AFTER
@@ -87,7 +88,7 @@ class Places:
     """The nodes that may get something of an agent kind ("dhcp", "l3"); what is put on one counts."""
 
     def __init__(self, tx: Tx, cloud: Cloud, kind: str) -> None:
-        now, draining = cloud.world.now(), nodes.draining(tx)
+        now, draining = moment(cloud), nodes.draining(tx)
         have = loads(tx, kind)
         rows = tx.all(_AGENTS, {"k": kind})
         self._places = [
@@ -115,7 +116,7 @@ def choose(tx: Tx, cloud: Cloud, kind: str, physical: Iterable[str] = ()) -> str
     """The node for something new of an agent kind that needs these physical networks; "" while none can have it."""
     wanted = list(physical)
     if not wanted:  # the usual case, in one statement however many nodes there are
-        since = cloud.world.now() - DEAD_AFTER
+        since = moment(cloud) - DEAD_AFTER
         found: str | None = tx.scalar(_LEAST[kind], {"since": since, "but": [*nodes.draining(tx), ""]})
         if found:
             return found
@@ -186,12 +187,10 @@ def seat_router(tx: Tx, cloud: Cloud, router_id: str) -> str:
 
 def put_networks(tx: Tx, cloud: Cloud, where: Mapping[str, str], before: Iterable[str] = (), **also: bool) -> None:
     """Serve the DHCP of networks from these nodes ("": none) from now on. All who carry them hear, and `before`."""
-    heard = touch.networks(tx, cloud, where, *before, *where.values())
+    touch.networks(tx, cloud, where, *before, *where.values())
     for node, ids in _by_node(where).items():
         tx.execute(network.update().where(network.c.id.in_(ids)).values(node=node, **also))
-        tx.execute(port.update().where(
-            port.c.network_id.in_(ids), port.c.device_owner == "network:dhcp"
-        ).values(host=node, change=heard, status="DOWN"))
+        _put_ports(tx, sa.and_(port.c.network_id.in_(ids), port.c.device_owner == "network:dhcp"), node)
 
 
 def put_routers(tx: Tx, cloud: Cloud, where: Mapping[str, str], before: Iterable[str] = (), **also: bool) -> None:
@@ -200,13 +199,19 @@ def put_routers(tx: Tx, cloud: Cloud, where: Mapping[str, str], before: Iterable
     legs = sa.select(port.c.network_id).distinct().where(
         port.c.device_id.in_(list(where)), port.c.device_owner.in_(LEGS)
     )
-    heard = touch.networks(tx, cloud, tx.scalars(legs), *before, *where.values())
+    touch.networks(tx, cloud, tx.scalars(legs), *before, *where.values())
     for node, ids in _by_node(where).items():
-        tx.execute(router.update().where(router.c.id.in_(ids)).values(node=node, change=heard, **also))
-        tx.execute(port.update().where(port.c.device_id.in_(ids), port.c.device_owner.in_(LEGS)).values(
-            host=node, change=heard, status="DOWN"
-        ))
-        tx.execute(floating_ip.update().where(floating_ip.c.router_id.in_(ids)).values(status="DOWN", change=heard))
+        tx.execute(router.update().where(router.c.id.in_(ids)).values(node=node, **also))
+        _put_ports(tx, sa.and_(port.c.device_id.in_(ids), port.c.device_owner.in_(LEGS)), node)
+        through = floating_ip.c.router_id.in_(ids)
+        tx.execute(floating_ip.update().where(through).values(status="DOWN"))
+        touch.mark(tx, tx.scalars(sa.select(floating_ip.c.id).where(through)), floating_ip)
+
+
+def _put_ports(tx: Tx, which: sa.ColumnElement[bool], node: str) -> None:
+    """To be wired at this node, anew even where it has them already."""
+    tx.execute(port.update().where(which).values(host=node, status="DOWN"))
+    touch.mark(tx, tx.scalars(sa.select(port.c.id).where(which)))
 
 
 def _by_node(where: Mapping[str, str]) -> dict[str, list[str]]:

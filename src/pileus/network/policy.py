@@ -8,7 +8,7 @@ _MEMBER_OR_NET = f"{_MEMBER} or (role:member and rule:network_owner)"
 
 _NOUNS = (
     "subnet", "subnetpool", "address_scope", "router", "floatingip", "security_group", "security_group_rule",
-    "rbac_policy",
+    "rbac_policy", "trunk",
 )
 
 
@@ -71,6 +71,9 @@ RULES: dict[str, str] = {
     "remove_router_interface": _MEMBER,
     "add_extraroutes": _MEMBER,
     "remove_extraroutes": _MEMBER,
+    "get_subports": _READER,
+    "add_subports": _MEMBER,
+    "remove_subports": _MEMBER,
     "create_floatingip:floating_ip_address": _ADMIN,
     "create_rbac_policy:target_tenant": "rule:admin_only or not rule:wildcard",
     "update_rbac_policy:target_tenant": "rule:admin_only or not rule:wildcard",

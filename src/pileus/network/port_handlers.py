@@ -23,6 +23,7 @@ from pileus.network import (
     routers,
     security_groups,
     sharing,
+    subports,
     tags,
     touch,
     views,
@@ -45,12 +46,14 @@ def _visible(call: Call) -> lists.Clause:
 def _render(call: Call, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
     ids = [row.id for row in rows]
     held, groups, named = fixed_ips.of(call.tx, ids), port_rows.groups_of(call.tx, ids), tags.of(call.tx, ids)
+    trunked = subports.details(call.tx, ids)
     full = call.allows("get_port:binding:host_id")
     failed = placing.unreached(call.tx, rows) if full else set()
     domain = call.cloud.settings.dns_domain.rstrip(".")
     return [
         views.port(
-            row, held.get(row.id, ()), groups.get(row.id, []), named.get(row.id, []), domain, full, row.id in failed
+            row, held.get(row.id, ()), groups.get(row.id, []), named.get(row.id, []), domain, full, row.id in failed,
+            trunked.get(row.id),
         )
         for row in rows
     ]
@@ -134,8 +137,8 @@ def _create(call: Call, new: PortNew) -> str:
     )
     if new.tags:
         tags.add(tx, identity, new.tags)
-    count = touch.network(tx, cloud, parent.id)
-    touch.mark(tx, identity, count)
+    touch.mark(tx, [identity])
+    touch.network(tx, cloud, parent.id)
     touch.security_groups(tx, cloud, groups)
     return identity
 
@@ -176,6 +179,8 @@ def update(call: Call) -> dict[str, Any]:
     have = {a.ip for a in fixed_ips.of(call.tx, [row.id]).get(row.id, [])}
     _check_rules(call, "update_port", sent, target, have)
     port_options.check_change(row, sent)
+    if row.device_owner == subports.OWNER:
+        _check_kept(call, row, sent)
     values = _values(row, sent, call.cloud.settings.hypervisor == "fake")
     before = port_rows.groups_of(call.tx, [row.id]).get(row.id, [])
     groups = _new_groups(call, row, sent, values.get("port_security_enabled", row.port_security_enabled), before)
@@ -186,7 +191,23 @@ def update(call: Call) -> dict[str, Any]:
         port_rows.set_groups(call.tx, row.id, groups)
     lists.update(call, port, row.id, values)
     _tell(call, row, nodes, [*before, *(groups or ())])
+    subports.follow(call.tx, call.cloud, [row.id])
+    if row.device_owner == subports.OWNER:
+        subports.settle(call.tx, [row.device_id])
     return lists.shown(call, NOUN, row.id)
+
+
+def _check_kept(call: Call, row: Row[Any], sent: PortChange) -> None:
+    """What a trunk decides of its subports cannot be changed otherwise. Raises Conflict."""
+    kept = ((sent.device_id, row.device_id), (sent.device_owner, row.device_owner), (sent.host_id, row.host))
+    if any(asked is not UNSET and asked != now for asked, now in kept):
+        _check_untrunked(call, row)
+
+
+def _check_untrunked(call: Call, row: Row[Any]) -> None:
+    above = subports.trunk_above(call.tx, row.id)
+    if above is not None:
+        raise conflict("PortInUseAsSubPort", f"Port {row.id} is currently a subport for trunk {above}.")
 
 
 def _values(row: Row[Any], sent: PortChange, fake: bool) -> dict[str, Any]:
@@ -222,7 +243,9 @@ def _values(row: Row[Any], sent: PortChange, fake: bool) -> dict[str, Any]:
         values["dhcp_options"] = port_options.changed_options(row.dhcp_options, sent.extra_dhcp_opts or [])
     if values.get("admin_state_up") is False:
         values["status"] = "DOWN"
-    elif fake and values.get("admin_state_up") and row.device_owner.startswith("compute:") and row.host:
+    elif fake and values.get("admin_state_up") and row.host and (
+        row.device_owner.startswith("compute:") or row.device_owner == subports.OWNER
+    ):
         values["status"] = "ACTIVE"  # no node will ever report it: a fake guest's port is wired by being bound
     return values
 
@@ -262,8 +285,8 @@ def _change_addresses(call: Call, row: Row[Any], sent: PortChange, mac: str) -> 
 def _tell(call: Call, row: Row[Any], nodes: Sequence[str], groups: Sequence[str]) -> None:
     guest_of_fake = call.cloud.settings.hypervisor == "fake" and not row.device_owner.startswith("network:")
     own = () if guest_of_fake else (row.host, row.moving_to or "")
-    count = touch.network(call.tx, call.cloud, row.network_id, *nodes, *own)
-    touch.mark(call.tx, row.id, count)
+    touch.mark(call.tx, [row.id])
+    touch.network(call.tx, call.cloud, row.network_id, *nodes, *own)
     touch.security_groups(call.tx, call.cloud, groups)
 
 
@@ -275,6 +298,10 @@ def delete(call: Call) -> None:
     if row.device_owner in port_options.SERVED and row.device_owner != dhcp.OWNER:
         raise conflict("ServicePortInUse", f"Port {row.id} cannot be deleted directly via the port API: has device "
                                            f"owner {row.device_owner}.")
+    _check_untrunked(call, row)
+    trunk_id = subports.trunk_of(call.tx, row.id)
+    if trunk_id is not None:
+        raise conflict("PortInUseAsTrunkParent", f"Port {row.id} is currently a parent port for trunk {trunk_id}.")
     ports.delete(call.tx, call.cloud, row.id)
     if row.device_owner == dhcp.OWNER:
         dhcp.sync(call.tx, call.cloud, row.network_id)

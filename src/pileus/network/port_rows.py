@@ -104,6 +104,9 @@ _GROUPS = (
     .order_by(port_group.c.port_id, port_group.c.group_id)
 )
 _CHUNK = 5000
+_HAS_FLOATING = sa.select(floating_ip.c.id).where(floating_ip.c.port_id == sa.bindparam("p")).limit(1)
+_DROP = port.delete().where(port.c.id == sa.bindparam("p"))
+_DROP_TAGS = tag.delete().where(tag.c.resource_id == sa.bindparam("p"))
 
 
 def groups_of(tx: Tx, port_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -129,7 +132,9 @@ def unfloat(tx: Tx, clause: sa.ColumnElement[bool], now: float) -> list[str]:
 
 def drop(tx: Tx, cloud: Cloud, port_id: str) -> list[str]:
     """Delete a port and what hangs on it; the nodes that must hear besides those of its network."""
-    nodes = unfloat(tx, floating_ip.c.port_id == port_id, cloud.world.now())
-    tx.execute(tag.delete().where(tag.c.resource_id == port_id))
-    tx.execute(port.delete().where(port.c.id == port_id))
+    nodes: list[str] = []
+    if tx.first(_HAS_FLOATING, {"p": port_id}) is not None:
+        nodes = unfloat(tx, floating_ip.c.port_id == port_id, cloud.world.now())
+    tx.execute(_DROP_TAGS, {"p": port_id})
+    tx.execute(_DROP, {"p": port_id})
     return nodes

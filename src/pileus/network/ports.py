@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.auth.context import Context
-from pileus.network import addresses, fixed_ips, networks, port_rows, quotas, sharing, touch
+from pileus.network import addresses, fixed_ips, networks, port_rows, quotas, sharing, subports, touch
 from pileus.network import security_groups as groups_room
 from pileus.network.faults import conflict, invalid, not_found
 from pileus.network.fixed_ips import Ask
 from pileus.network.networks import SubnetInfo
-from pileus.network.tables import allocation, floating_ip, network, port, port_group, security_group, subnet
+from pileus.network.tables import allocation, floating_ip, network, port, port_group, security_group, subnet, trunk
 from pileus.web.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ _WITH_NETWORK = sa.select(
     port, network.c.name.label("network_name"), network.c.mtu, network.c.network_type
 ).join(network, network.c.id == port.c.network_id)
 _BY_ID = _WITH_NETWORK.where(port.c.id == sa.bindparam("i"))
+_WITH_TRUNK = (
+    sa.select(port, trunk.c.id.label("trunk_id")).outerjoin(trunk, trunk.c.port_id == port.c.id)
+    .where(port.c.id == sa.bindparam("i"))
+)
 _BY_DEVICES = (
     _WITH_NETWORK.where(port.c.device_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(port.c.created, port.c.id)
@@ -171,8 +175,8 @@ def check_usable(tx: Tx, context: Context, row: Row[Any]) -> None:
 
 def _heard(tx: Tx, cloud: Cloud, port_id: str, network_id: str, groups: Sequence[str], *more: str) -> None:
     """Count and tell a change of a port that nodes wire."""
-    count = touch.network(tx, cloud, network_id, *more)
-    touch.mark(tx, port_id, count)
+    touch.mark(tx, [port_id])
+    touch.network(tx, cloud, network_id, *more)
     if cloud.settings.hypervisor != "fake":
         touch.security_groups(tx, cloud, groups)
 
@@ -194,6 +198,7 @@ def claim(
     if not taken.rowcount:
         raise conflict("PortInUse", f"Port {port_id} was taken by another device at the same time.")
     _heard(tx, cloud, port_id, info.network_id, info.security_group_ids)
+    subports.follow(tx, cloud, [port_id])
     return get(tx, port_id)
 
 
@@ -208,12 +213,18 @@ def release(tx: Tx, cloud: Cloud, port_id: str) -> None:
     ))
     groups = port_rows.groups_of(tx, [port_id]).get(port_id, [])
     _heard(tx, cloud, port_id, row.network_id, groups, row.host, row.moving_to or "")
+    subports.follow(tx, cloud, [port_id])
 
 
 def delete(tx: Tx, cloud: Cloud, port_id: str) -> None:
-    """Delete a port, its addresses, and its floating IPs' association. An unknown one is fine."""
-    row = tx.first(sa.select(port).where(port.c.id == port_id))
+    """Delete a port, its addresses, and its floating IPs' association. An unknown one is fine.
+
+    One that a trunk has by now is released only: it stays until its trunk goes."""
+    row = tx.first(_WITH_TRUNK, {"i": port_id})
     if row is None:
+        return
+    if row.trunk_id is not None:
+        release(tx, cloud, port_id)
         return
     if cloud.settings.hypervisor != "fake":
         touch.security_groups(tx, cloud, port_rows.groups_of(tx, [port_id]).get(port_id, []))
@@ -230,6 +241,7 @@ def mark_up(tx: Tx, cloud: Cloud, port_ids: Iterable[str]) -> None:
         tx.execute(port.update().where(
             port.c.id.in_(ids), port.c.status != "ACTIVE", port.c.admin_state_up.is_(True)
         ).values(status="ACTIVE"))
+        subports.went_up(tx, cloud, ids)
 
 
 def mark_down(tx: Tx, cloud: Cloud, port_ids: Iterable[str]) -> None:
@@ -237,6 +249,7 @@ def mark_down(tx: Tx, cloud: Cloud, port_ids: Iterable[str]) -> None:
     ids = list(port_ids)
     if ids:
         tx.execute(port.update().where(port.c.id.in_(ids), port.c.status != "DOWN").values(status="DOWN"))
+        subports.went_down(tx, ids)
 
 
 def prepare_move(tx: Tx, cloud: Cloud, device_id: str, host: str) -> None:
@@ -251,7 +264,8 @@ def abandon_move(tx: Tx, cloud: Cloud, device_id: str) -> None:
 
 
 def _on_the_way(tx: Tx, cloud: Cloud, device_id: str, host: str | None) -> None:
-    for info in of_servers(tx, [device_id])[device_id]:
+    own = of_servers(tx, [device_id])[device_id]
+    for info in own:
         target = None if host == info.host else host
         if info.moving_to == (target or ""):
             continue
@@ -259,19 +273,22 @@ def _on_the_way(tx: Tx, cloud: Cloud, device_id: str, host: str | None) -> None:
         tx.execute(port.update().where(port.c.id == info.id).values(moving_to=target))
         more = () if cloud.settings.hypervisor == "fake" else (before, after)
         _heard(tx, cloud, info.id, info.network_id, info.security_group_ids, *more)
+    subports.follow(tx, cloud, [info.id for info in own])
 
 
 def move(tx: Tx, cloud: Cloud, device_id: str, host: str) -> None:
     """Bind all ports of a server to another node ("": to none); from now on all traffic goes there.
 
     Ports that the node has wired already, for `prepare_move`, stay as they are."""
-    for info in of_servers(tx, [device_id])[device_id]:
+    own = of_servers(tx, [device_id])[device_id]
+    for info in own:
         if info.host == host and not info.moving_to:
             continue
         status = info.status if host and host in (info.moving_to, info.host) else "DOWN"
         tx.execute(port.update().where(port.c.id == info.id).values(host=host, moving_to=None, status=status))
         more = () if cloud.settings.hypervisor == "fake" else (info.host, info.moving_to, host)
         _heard(tx, cloud, info.id, info.network_id, info.security_group_ids, *more)
+    subports.follow(tx, cloud, [info.id for info in own])
 
 
 def add_fixed_ip(

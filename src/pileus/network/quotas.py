@@ -22,6 +22,7 @@ from pileus.network.tables import (
     security_group_rule,
     subnet,
     subnet_pool,
+    trunk,
 )
 from pileus.web.call import Call
 from pileus.web.schemas import as_bool
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 DEFAULTS: Mapping[str, int] = {
     "network": 100, "subnet": 100, "subnetpool": -1, "port": 500, "router": 10, "floatingip": 50,
-    "security_group": 10, "security_group_rule": 100, "rbac_policy": 10,
+    "security_group": 10, "security_group_rule": 100, "rbac_policy": 10, "trunk": -1,
 }
 
 _TABLES: Mapping[str, sa.Table] = {
     "network": network, "subnet": subnet, "subnetpool": subnet_pool, "port": port, "router": router,
     "floatingip": floating_ip, "security_group": security_group, "security_group_rule": security_group_rule,
-    "rbac_policy": rbac,
+    "rbac_policy": rbac, "trunk": trunk,
 }
 
 

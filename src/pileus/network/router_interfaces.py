@@ -48,9 +48,9 @@ def add(call: Call) -> dict[str, Any]:
     else:
         port_id, subnet_ids, network_id = _join_subnet(call, row, sent.subnet_id or "")
     node = placing.seat_router(call.tx, call.cloud, row.id)
-    count = touch.network(call.tx, call.cloud, network_id, node)
-    touch.mark(call.tx, port_id, count)
-    lists.update(call, router, row.id, {"change": count})
+    touch.mark(call.tx, [port_id])
+    touch.network(call.tx, call.cloud, network_id, node)
+    lists.update(call, router, row.id, {})
     return _reply(row, port_id, subnet_ids, network_id)
 
 
@@ -149,7 +149,7 @@ def remove(call: Call) -> dict[str, Any]:
             allocation.c.port_id == first.port_id, allocation.c.subnet_id.in_([leg.subnet_id for leg in mine])
         ))
     lists.update(call, router, row.id, {})
-    routers.tell(call, row.id, row.node)
+    touch.nodes(call.tx, call.cloud, (row.node,))
     return _reply(row, first.port_id, [leg.subnet_id for leg in mine], first.network_id)
 
 

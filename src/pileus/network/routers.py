@@ -107,13 +107,6 @@ def _row(tx: Tx, identity: str) -> Row[Any]:
     return row
 
 
-def tell(call: Call, router_id: str, node: str, *more: str) -> int:
-    """Count a change of a router and wake its node."""
-    count = touch.nodes(call.tx, call.cloud, (node, *more))
-    call.tx.execute(router.update().where(_c.id == router_id).values(change=count))
-    return count
-
-
 def find_for(call: Call, action: str) -> Row[Any]:
     """The router of the path, for a change of what hangs on it; no other such change runs at the same time."""
     identity = call.params["id"]
@@ -137,7 +130,7 @@ def update(call: Call) -> dict[str, Any]:
     if sent.routes is not UNSET:
         values["routes"] = check_routes(call, row, sent.routes or [])
     lists.update(call, router, row.id, values)
-    tell(call, row.id, row.node)
+    touch.nodes(call.tx, call.cloud, (row.node,))
     return lists.shown(call, NOUN, row.id)
 
 
@@ -236,5 +229,5 @@ def remove_extraroutes(call: Call) -> dict[str, Any]:
 
 def _set_routes(call: Call, row: Row[Any], pairs: list[list[str]]) -> dict[str, Any]:
     lists.update(call, router, row.id, {"routes": pairs})
-    tell(call, row.id, row.node)
+    touch.nodes(call.tx, call.cloud, (row.node,))
     return lists.shown(call, NOUN, row.id)

@@ -24,6 +24,7 @@ from pileus.network import (
     subnet_pools,
     subnets,
     tag_handlers,
+    trunks,
 )
 from pileus.network import schemas as s
 from pileus.network.lists import FieldsQuery, query_of
@@ -46,6 +47,7 @@ def _noun(module: ModuleType, path: str, new: Any, change: Any = None, reads_wri
 
 
 _ROUTER = "/v2.0/routers/{id}"
+_TRUNK = "/v2.0/trunks/{id}"
 _QUOTA = "/v2.0/quotas/{project_id}"
 _DHCP_NETWORKS = "/v2.0/agents/{id}/dhcp-networks"
 _L3_ROUTERS = "/v2.0/agents/{id}/l3-routers"
@@ -67,6 +69,10 @@ ROUTES: tuple[Route, ...] = (
     *_noun(floating_ips, "floatingips", s.FloatingIpsBody, s.FloatingIpBody),
     *_noun(security_groups, "security-groups", s.SecurityGroupsBody, s.SecurityGroupBody, reads_write=True),
     *_noun(security_group_rules, "security-group-rules", s.RulesBody, reads_write=True),
+    *_noun(trunks, "trunks", s.TrunksBody, s.TrunkBody),
+    Route("GET", _TRUNK + "/get_subports", trunks.get_subports, AUTHENTICATED),
+    Route("PUT", _TRUNK + "/add_subports", trunks.add_subports, AUTHENTICATED, body=s.SubportsBody),
+    Route("PUT", _TRUNK + "/remove_subports", trunks.remove_subports, AUTHENTICATED, body=s.SubportsBody),
     *_noun(rbac_policies, "rbac-policies", s.RbacsBody, s.RbacBody),
     # quotas
     Route("GET", "/v2.0/quotas", quotas.index, "update_quota"),

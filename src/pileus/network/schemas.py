@@ -277,6 +277,35 @@ class FloatingIpChange(Body, kw_only=True):
     description: Text | UnsetType | None = UNSET
 
 
+# -- trunks
+
+
+class Subport(Body, kw_only=True):
+    port_id: LongId
+    segmentation_type: Short | None = None
+    segmentation_id: Number | None = None
+
+
+Subports = Annotated[list[Subport], Meta(max_length=4094)]
+
+
+class TrunkNew(Owned, kw_only=True):
+    port_id: LongId
+    name: Text = ""
+    admin_state_up: Flag = True
+    sub_ports: Subports = []
+
+
+class TrunkChange(Body, kw_only=True):
+    name: MaybeText = UNSET
+    description: Text | UnsetType | None = UNSET
+    admin_state_up: MaybeFlag = UNSET
+
+
+class SubportsBody(Body, kw_only=True):
+    sub_ports: Subports
+
+
 # -- security groups
 
 
@@ -317,6 +346,7 @@ class QuotaChange(Body, kw_only=True):
     security_group: Number | UnsetType = UNSET
     security_group_rule: Number | UnsetType = UNSET
     rbac_policy: Number | UnsetType = UNSET
+    trunk: Number | UnsetType = UNSET
 
 
 class AgentChange(Body, kw_only=True):
@@ -365,6 +395,8 @@ RouterBody = single("router", RouterChange)
 ExtraRoutesBody = single("router", ExtraRoutes)
 FloatingIpsBody = envelope("floatingip", "floatingips", FloatingIpNew)
 FloatingIpBody = single("floatingip", FloatingIpChange)
+TrunksBody = envelope("trunk", "trunks", TrunkNew)
+TrunkBody = single("trunk", TrunkChange)
 SecurityGroupsBody = envelope("security_group", "security_groups", SecurityGroupNew)
 SecurityGroupBody = single("security_group", SecurityGroupChange)
 RulesBody = envelope("security_group_rule", "security_group_rules", RuleNew)

@@ -191,6 +191,24 @@ floating_ip = table(
     sa.UniqueConstraint("port_id", "fixed_ip_address"),
 )
 
+trunk = table(
+    "network_trunk",
+    *_standard(),
+    sa.Column("name", Name, nullable=False),
+    sa.Column("admin_state_up", sa.Boolean, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("port_id", Id, sa.ForeignKey("network_port.id"), nullable=False, unique=True),  # the parent
+)
+
+subport = table(
+    "network_subport",
+    sa.Column("port_id", Id, sa.ForeignKey("network_port.id"), primary_key=True),
+    sa.Column("trunk_id", Id, sa.ForeignKey("network_trunk.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("segmentation_type", sa.String(16), nullable=False),
+    sa.Column("segmentation_id", sa.Integer, nullable=False),
+    sa.UniqueConstraint("trunk_id", "segmentation_type", "segmentation_id"),
+)
+
 rbac = table(
     "network_rbac",
     sa.Column("id", Id, primary_key=True),

@@ -16,6 +16,7 @@ from pileus.network import (
     subnet_pools,
     subnets,
     tags,
+    trunks,
 )
 from pileus.network.faults import invalid, not_found
 from pileus.web.call import Call
@@ -26,7 +27,7 @@ _MOST = 50
 COLLECTIONS = {
     "networks": networks.NOUN, "subnets": subnets.NOUN, "ports": port_handlers.NOUN, "routers": routers.NOUN,
     "subnetpools": subnet_pools.NOUN, "floatingips": floating_ips.NOUN, "security-groups": security_groups.NOUN,
-    "security_groups": security_groups.NOUN,
+    "security_groups": security_groups.NOUN, "trunks": trunks.NOUN,
 }
 
 

@@ -99,9 +99,10 @@ def dns_assignment(name: str, addresses: Sequence[Row[Any]], domain: str) -> lis
 
 def port(
     row: Row[Any], addresses: Sequence[Row[Any]], groups: list[str], tags: list[str], domain: str, full: bool,
-    failed: bool = False,
+    failed: bool = False, trunk: tuple[str, Sequence[Row[Any]]] | None = None,
 ) -> Shown:
-    """One port; `full`: with its binding, which `failed` where its node cannot have the port's network."""
+    """One port; `full`: with its binding, which `failed` where its node cannot have the port's network; `trunk`: the
+    id and the subports of the trunk whose parent it is."""
     shown = {
         **_standard(row, tags), "name": row.name, "network_id": row.network_id, "mac_address": row.mac,
         "status": row.status, "admin_state_up": row.admin_state_up, "device_id": row.device_id,
@@ -114,6 +115,8 @@ def port(
         "dns_name": row.dns_name, "dns_assignment": dns_assignment(row.dns_name, addresses, domain),
         "binding:vnic_type": row.vnic_type,
     }
+    if trunk is not None:
+        shown["trunk_details"] = trunk_details(*trunk)
     if full:
         shown["binding:host_id"] = row.host
         shown["binding:profile"] = {**row.profile, "migrating_to": row.moving_to} if row.moving_to else row.profile
@@ -121,6 +124,26 @@ def port(
         bound = row.host and not failed
         shown["binding:vif_details"] = {"port_filter": True, "connectivity": "l2"} if bound else {}
     return shown
+
+
+def subport(row: Row[Any]) -> Shown:
+    """A subport as part of its trunk."""
+    return {
+        "port_id": row.port_id, "segmentation_type": row.segmentation_type, "segmentation_id": row.segmentation_id,
+    }
+
+
+def trunk_details(trunk_id: str, subports: Sequence[Row[Any]]) -> Shown:
+    """What the parent port of a trunk shows of it."""
+    return {"trunk_id": trunk_id, "sub_ports": [{**subport(row), "mac_address": row.mac} for row in subports]}
+
+
+def trunk(row: Row[Any], subports: Sequence[Row[Any]], tags: list[str]) -> Shown:
+    """One trunk."""
+    return {
+        **_standard(row, tags), "name": row.name, "status": row.status, "admin_state_up": row.admin_state_up,
+        "port_id": row.port_id, "sub_ports": [subport(found) for found in subports],
+    }
 
 
 def gateway(row: Row[Any], addresses: Sequence[Row[Any]]) -> Shown | None:

@@ -6,19 +6,21 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.db.locks import read_revision
-from pileus.network import agents, moving, port_rows, ports, touch, wiring_groups, wiring_networks
+from pileus.network import agents, moving, port_rows, ports, subports, touch, wiring_groups, wiring_networks
 from pileus.network.addresses import without_host_bits
 from pileus.network.networks import subnets_of
 from pileus.network.ports import PortInfo
-from pileus.network.tables import agent, allocation, fault, floating_ip, network, port, router
+from pileus.network.tables import agent, allocation, fault, floating_ip, network, port, router, trunk
 from pileus.network.wiring_networks import ROUTER_OWNERS as _ROUTER_OWNERS
 from pileus.network.wiring_networks import SERVICE as _SERVICE
 from pileus.node.contract import (
     LEASE,
+    Branch,
     FloatingState,
     NetworkReport,
     NodeNetwork,
@@ -52,6 +54,16 @@ _SERVED = sa.select(network.c.id).where(
     network.c.node == sa.bindparam("n"),
     sa.exists().where(_user.c.network_id == network.c.id, _user.c.device_owner.not_like(_SERVICE)),
 )
+# Whether what the node says can change anything here although it says the same as last time.
+_WAITING = sa.select(sa.or_(
+    sa.exists().where(port.c.host == sa.bindparam("n"), port.c.status != "ACTIVE"),
+    sa.exists().where(router.c.node == sa.bindparam("n"), router.c.status == "ERROR"),
+    sa.exists().where(
+        floating_ip.c.router_id == router.c.id, router.c.node == sa.bindparam("n"), floating_ip.c.status != "ACTIVE"
+    ),
+    sa.exists().where(fault.c.node == sa.bindparam("n")),
+    sa.exists().where(trunk.c.port_id == port.c.id, port.c.host == sa.bindparam("n")),
+))
 # Others that may serve what this node serves now, if it is silent for long.
 _OTHERS = sa.select(agent.c.id).where(agent.c.kind.in_(("dhcp", "l3")), agent.c.node != sa.bindparam("n")).limit(1)
 _FLOATING = sa.select(floating_ip).join(router, router.c.id == floating_ip.c.router_id).where(
@@ -78,16 +90,40 @@ def node_state(tx: Tx, cloud: Cloud, node: str) -> NodeNetwork:
     seen = wiring_networks.seen(tx, cloud, wanted, revision)
     held = seen.held
     underlay = wiring_networks.Underlay(tx, node)
+    trunks = _Trunks(tx, node, {row.id: row.mtu for row in carried})
     return NodeNetwork(
         revision=revision,
         networks=tuple(
             wiring_networks.network(cloud, row, underlay, subnets.get(row.id, []), seen) for row in carried
         ),
-        ports=tuple(_port(row, held.get(row.id, []), groups, down) for row, groups in _with_groups(tx, guests)),
+        ports=tuple(
+            trunks.on(_port(row, held.get(row.id, []), groups, down)) for row, groups in _with_groups(tx, guests)
+        ),
         security_groups=wiring_groups.states(tx, [row.id for row in guests], seen.groups),
         routers=_routers(tx, node, routers, router_ports, held, by_id),
         lease=LEASE if tx.first(_OTHERS, {"n": node}) is not None else 0.0,
+        report_wanted=bool(tx.scalar(_WAITING, {"n": node})),
     )
+
+
+class _Trunks:
+    """The trunks at a node: what they add to the states of ports."""
+
+    def __init__(self, tx: Tx, node: str, mtus: dict[str, int]) -> None:
+        rows = subports.branches(tx, node)
+        self._parents = {row.parent_id for row in rows}
+        self._branches = {
+            row.port_id: Branch(
+                parent_id=row.parent_id, network_id=row.network_id, mtu=mtus[row.network_id], vlan=row.segmentation_id
+            )
+            for row in rows if row.port_id is not None and row.network_id in mtus
+        }
+
+    def on(self, state: PortState) -> PortState:
+        """The state of a port, as a trunk's parent or a subport."""
+        if state.id in self._branches:
+            return msgspec.structs.replace(state, branch=self._branches[state.id], server_id=None)
+        return msgspec.structs.replace(state, trunk=True) if state.id in self._parents else state
 
 
 def _with_groups(tx: Tx, guests: Sequence[Row[Any]]) -> list[tuple[Row[Any], list[str]]]:
@@ -201,6 +237,7 @@ def report(tx: Tx, cloud: Cloud, node: str, said: NetworkReport) -> None:
         port.c.host == node, port.c.id.in_(said.ports_up), port.c.status != "ACTIVE"
     ))
     ports.mark_up(tx, cloud, [identity for identity in here if identity not in broken])
+    subports.reported(tx, cloud, node, broken)
     _serve(tx, node, said.revision, broken)
     _route(tx, node, said.revision, broken)
 

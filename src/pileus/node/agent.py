@@ -40,7 +40,7 @@ from pileus.node.withdrawal import has_services, without_services
 from pileus.web import log
 
 _LOG = logging.getLogger("pileus.node")
-_HEARTBEAT = 10.0
+_HEARTBEAT = 5.0  # the sign of life that a connection needs anyway
 _AT_ONCE = 8
 _REMEMBERED = 10_000  # tasks
 _LATE = "it was not done by its deadline"
@@ -81,6 +81,7 @@ class Agent:
         self._network_state: NodeNetwork | None = None  # as applied last
         self._reached = time.monotonic()  # when what a controller has surely heard was sent
         self._withdrawn = False
+        self._said: tuple[NodeNetwork, NetworkReport] | None = None  # what was reported last, and of which state
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -214,6 +215,10 @@ class Agent:
             return await self.hypervisor.uptime()
         if question == "inventory":
             return await asyncio.to_thread(self.look)
+        if question == "log_levels":
+            return log.levels(arguments["prefix"])
+        if question == "set_log_levels":
+            return log.set_levels(arguments["prefix"], arguments["level"])
         server_id = arguments["server_id"]
         if question == "console_log":
             return await self.hypervisor.console_log(server_id, arguments.get("lines"))
@@ -298,12 +303,14 @@ class Agent:
             while True:
                 wanted = self._network_wanted
                 try:
-                    if self._withdrawn:
+                    withdrawn = self._withdrawn
+                    if withdrawn:
                         await self._report_network()  # first: what is served again must not be moved away at once
                     state = await self.link.network_state()
                     self.report = await self.network.apply(state)
                     self._network_state, self._withdrawn = state, False
-                    await self._report_network()
+                    if withdrawn or state.report_wanted or self._said != _without_revision(state, self.report):
+                        await self._report_network()
                     self._network_trouble = ""
                 except Exception as error:
                     self._network_trouble = f"; this node's network could not be changed: {error}"
@@ -337,8 +344,9 @@ class Agent:
     async def _report_network(self) -> None:
         """Say how the network is. What counts for the lease is when that was said: it was surely heard after that."""
         sent = time.monotonic()
-        await self.link.network_report(self.report)
-        self._reached = sent
+        state, report = self._network_state, self.report
+        await self.link.network_report(report)
+        self._reached, self._said = sent, None if state is None else _without_revision(state, report)
         if self.report.physical_networks != self._reaches:
             await self.link.heartbeat(await self._facts())
 
@@ -376,6 +384,13 @@ class Agent:
     async def _watch_network(self) -> None:
         async for _ in self.link.network_changes():
             self.network_changed()
+
+
+def _without_revision(state: NodeNetwork, report: NetworkReport) -> tuple[NodeNetwork, NetworkReport]:
+    """What is compared: a revision counts the changes of the whole cloud, and few of them concern one node."""
+    return (
+        msgspec.structs.replace(state, revision=0, report_wanted=False), msgspec.structs.replace(report, revision=0)
+    )
 
 
 def _broken_off(task: Task, why: str) -> TaskResult:

@@ -18,6 +18,8 @@ import msgspec
 DEAD_AFTER = 30.0
 """Seconds without a heartbeat after which a node counts as down, and what is served there is moved elsewhere."""
 
+FACTS_EVERY = 300.0  # seconds after which a node tells again what it is like although nothing of that has changed
+
 LEASE = 25.0
 """Seconds after which a node that reaches no controller stops to serve what may be moved: before it is taken for dead,
 by a margin for clocks that differ between controllers and for heartbeats that are written together."""
@@ -243,6 +245,15 @@ class NetworkState(Message, frozen=True, kw_only=True):
     vteps: tuple[str, ...] = ()  # underlay addresses of the other nodes that carry this network
 
 
+class Branch(Message, frozen=True, kw_only=True):
+    """Where a trunk's subport is: tagged frames at the tap of the trunk's parent port."""
+
+    parent_id: str
+    network_id: str  # the parent's
+    mtu: int  # of that network: no device at the tap may have more
+    vlan: int
+
+
 class PortState(Message, frozen=True, kw_only=True):
     """A guest's port on this node."""
 
@@ -255,6 +266,8 @@ class PortState(Message, frozen=True, kw_only=True):
     allowed_pairs: tuple[tuple[str, str], ...] = ()  # (mac, address or CIDR)
     security_groups: tuple[str, ...] = ()
     server_id: str | None = None
+    trunk: bool = False  # the parent of a trunk: tagged frames at its tap are never of its own network
+    branch: Branch | None = None  # set: a trunk's subport, which has no tap of its own
 
 
 class RuleState(Message, frozen=True, kw_only=True):
@@ -309,6 +322,7 @@ class NodeNetwork(Message, frozen=True, kw_only=True):
     security_groups: tuple[SecurityGroupState, ...] = ()
     routers: tuple[RouterState, ...] = ()
     lease: float = 0.0  # seconds without a controller after which routers and DHCP are given up; 0: never
+    report_wanted: bool = True  # also when nothing has changed since the last report: something waits for one
 
 
 class NetworkReport(Message, frozen=True, kw_only=True):

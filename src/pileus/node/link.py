@@ -19,6 +19,7 @@ from pileus.cluster.frames import TIME, Broken, Data, Hello
 from pileus.cluster.streams import Streams, splice
 from pileus.node.agent import Agent
 from pileus.node.contract import (
+    FACTS_EVERY,
     GuestReport,
     HypervisorFacts,
     NetworkReport,
@@ -37,7 +38,6 @@ _PAUSES = (0.1, 0.3, 1.0, 2.0, 3.0)
 _REFUSED = 30.0
 _STEADY = 20.0
 _LONGEST_PAUSE = 3.0
-_FACTS_EVERY = 60.0
 _RENEW = 3600.0
 _PATIENCE = 60.0
 """Seconds without a byte of an image after which another node may have more luck."""
@@ -82,18 +82,19 @@ class RemoteLink:
 
         Raises NodeFault when the node is refused before it was ever connected: then somebody is there to read it."""
         servers: list[str] = []
+        server = ""
         began, ever = time.monotonic(), False
         failures = refusals = 0
         while True:
             if not servers:
-                servers = list(self.identity.servers)
-                random.shuffle(servers)
+                servers = self._order(server)
             server, tried = servers.pop(), time.monotonic()
             try:
                 await self._once(server)
                 # One that ended at once counts as a failure, so that nobody is dialled without a pause.
                 failures = 0 if time.monotonic() - tried > _STEADY else failures + 1
                 refusals, ever, self._complaint = 0, True, ""
+                servers = self._order(server)
             except (Forbidden, BadRequest, Conflict) as refusal:
                 for_good = not isinstance(refusal, Conflict) or time.monotonic() - began > _STEADY
                 if for_good and not ever:
@@ -104,6 +105,12 @@ class RemoteLink:
                 failures += 1
                 self._complain(logging.WARNING, f"controller {server} cannot be reached: {_text(error)}")
             await asyncio.sleep(self._pause(failures, refusals))
+
+    def _order(self, lost: str) -> list[str]:
+        """The controllers, the first to be tried at the end. The one that was lost may be cut off: it comes last."""
+        others = [server for server in self.identity.servers if server != lost]
+        random.shuffle(others)
+        return [server for server in self.identity.servers if server == lost] + others
 
     def _pause(self, failures: int, refusals: int) -> float:
         """Seconds until the next try: all controllers are tried at once, then more and more seldom."""
@@ -248,7 +255,7 @@ class RemoteLink:
         line, now = self._channel, time.monotonic()
         if line is None:
             raise Broken("no controller is connected")
-        if facts is None or (facts == self._facts and now - self._told < _FACTS_EVERY):
+        if facts is None or (facts == self._facts and now - self._told < FACTS_EVERY):
             return line.push("heartbeat")
         await self._call("heartbeat", _json.encode(facts))
         self._facts, self._told = facts, now

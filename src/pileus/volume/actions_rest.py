@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pileus.volume import manage, migrate, reimage
-from pileus.volume.action import Action
+from pileus.web.actions import Action
 
 VOLUME_ACTIONS: dict[str, Action] = {
     "os-retype": Action("volume:retype", migrate.retype, body=migrate.Retype),

@@ -23,7 +23,10 @@ KIND = listing.Kind(
         "instance_id": listing.text(attachment.c.server_id), "attach_status": listing.text(attachment.c.status),
         "instance_uuid": listing.text(attachment.c.server_id), "id": listing.text(attachment.c.id),
     },
-    alike={},
+    alike={
+        "volume_id": attachment.c.volume_id, "status": attachment.c.status, "attach_status": attachment.c.status,
+        "instance_id": attachment.c.server_id,
+    },
 )
 
 
@@ -52,19 +55,15 @@ async def create(call: Call) -> dict[str, Any]:
     """POST /attachments: 200. With a connector the volume is given out to its host at once."""
     body: s.NewAttachment = call.body.attachment
 
-    def reserve(tx: Any) -> str:
-        call.tx = tx
-        try:
-            of = volumes.visible(call, body.volume_uuid, "volume:attachment_create", hold=True)
-            mode = "rw" if body.mode is UNSET else str(body.mode)
-            made = attachments.reserve(call, of.id, body.instance_uuid, mode=mode, connector=body.connector)
-            if body.connector:
-                connections.give_out(call, of, made, connections.host_of(body.connector))
-            return made
-        finally:
-            call.tx = None
+    def reserve() -> str:
+        of = volumes.visible(call, body.volume_uuid, "volume:attachment_create", hold=True)
+        mode = "rw" if body.mode is UNSET else str(body.mode)
+        made = attachments.reserve(call, of.id, body.instance_uuid, mode=mode, connector=body.connector)
+        if body.connector:
+            connections.give_out(call, of, made, connections.host_of(body.connector))
+        return made
 
-    made = await call.db.run(reserve)
+    made = await call.run(reserve)
     info = await connections.wait(call, made) if body.connector else None
     return await _shown(call, made, info)
 
@@ -74,19 +73,15 @@ async def update(call: Call) -> dict[str, Any]:
     connector: dict[str, Any] = call.body.attachment.connector
     host = connections.host_of(connector)
 
-    def connect(tx: Any) -> str:
-        call.tx = tx
-        try:
-            row = _row(call, "volume:attachment_update")
-            if row.status not in ("reserved", "attaching", "attached"):
-                raise BadRequest(f"Invalid volume: attachment {row.id} is {row.status}: it cannot be connected.")
-            attachments.change(tx, call.cloud, row.id, connector=connector)
-            connections.give_out(call, volumes.row(tx, row.volume_id), row.id, host)
-            return str(row.id)
-        finally:
-            call.tx = None
+    def connect() -> str:
+        row = _row(call, "volume:attachment_update")
+        if row.status not in ("reserved", "attaching", "attached"):
+            raise BadRequest(f"Invalid volume: attachment {row.id} is {row.status}: it cannot be connected.")
+        attachments.change(call.tx, call.cloud, row.id, connector=connector)
+        connections.give_out(call, volumes.row(call.tx, row.volume_id), row.id, host)
+        return str(row.id)
 
-    found = await call.db.run(connect)
+    found = await call.run(connect)
     return await _shown(call, found, await connections.wait(call, found))
 
 

@@ -10,13 +10,14 @@ from pileus.node.contract import DEAD_AFTER, StorageFacts
 from pileus.volume.tables import backend, volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pileus.cloud import Cloud
     from pileus.db.engine import Tx
 
 _BY_NODE = sa.select(backend).where(backend.c.node == sa.bindparam("n"))
 _SEEN = backend.update().where(backend.c.node == sa.bindparam("n")).values(seen=sa.bindparam("now"))
+_IDS = sa.select(backend.c.node, backend.c.id).where(backend.c.node.in_(sa.bindparam("nodes", expanding=True)))
 _PROVISIONED = (
     sa.select(volume.c.node, sa.func.coalesce(sa.func.sum(volume.c.size), 0).label("gib"))
     .where(volume.c.node.is_not(None)).group_by(volume.c.node)
@@ -62,8 +63,14 @@ def listing(tx: Tx) -> list[Any]:
     return list(tx.all(sa.select(backend).order_by(backend.c.node)))
 
 
+def ids(tx: Tx, nodes: Iterable[str]) -> dict[str, str]:
+    """The ids of the services of these nodes that keep volumes, by node."""
+    wanted = list(nodes)
+    return {row.node: row.id for row in tx.all(_IDS, {"nodes": wanted})} if wanted else {}
+
+
 def is_up(row: Any, now: float) -> bool:
-    """Whether the node's heartbeat is fresh."""
+    """Whether the node's heartbeat is fresh at a moment (pileus.cluster.liveness)."""
     return bool(now - row.seen < DEAD_AFTER)
 
 

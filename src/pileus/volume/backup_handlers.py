@@ -30,8 +30,9 @@ _KIND = listing.Kind(
     filters={"name": listing.text(backup.c.name), "status": listing.text(backup.c.status),
              "volume_id": listing.text(backup.c.volume_id), "snapshot_id": listing.text(backup.c.snapshot_id),
              "size": listing.number(backup.c.size), "id": listing.text(backup.c.id),
-             "metadata": listing.pairs(backup.c.metadata, (3, 43))},
-    alike={"name": backup.c.name, "status": backup.c.status},
+             "metadata": listing.pairs(backup.c.metadata)},
+    alike={"name": backup.c.name, "status": backup.c.status, "volume_id": backup.c.volume_id},
+    came={"metadata": (3, 43)}, sort_came={"name": (3, 37)},
 )
 
 

@@ -82,19 +82,15 @@ async def initialize_connection(call: Call, found: Any, value: s.Connector) -> d
     """os-initialize_connection: 200, how the connector's host reaches the volume, once its node gives it out."""
     host = connections.host_of(value.connector)
 
-    def connect(tx: Any) -> str:
-        call.tx = tx
-        try:
-            of = volumes.visible(call, found.id, "volume_extension:volume_actions:initialize_connection", hold=True)
-            there = [one for one in _of(call, of) if one.host in (None, host) or one.status in _ON_THE_WAY]
-            made = str(there[0].id) if there else attachments.reserve(call, of.id, None, connector=value.connector)
-            attachments.change(tx, call.cloud, made, connector=value.connector)
-            connections.give_out(call, of, made, host)
-            return made
-        finally:
-            call.tx = None
+    def connect() -> str:
+        of = volumes.visible(call, found.id, "volume_extension:volume_actions:initialize_connection", hold=True)
+        there = [one for one in _of(call, of) if one.host in (None, host) or one.status in _ON_THE_WAY]
+        made = str(there[0].id) if there else attachments.reserve(call, of.id, None, connector=value.connector)
+        attachments.change(call.tx, call.cloud, made, connector=value.connector)
+        connections.give_out(call, of, made, host)
+        return made
 
-    made = await call.db.run(connect)
+    made = await call.run(connect)
     return {"connection_info": await connections.wait(call, made)}
 
 

@@ -208,4 +208,6 @@ def _shown(call: Call, found: Any) -> dict[str, Any]:
     asked = dict(call.query_pairs).get("list_volume", "false")
     if (call.version or (3, 0)) >= (3, 25) and listing.flag(asked, "list_volume"):
         shown["volumes"] = [one.id for one in groups.members(call.tx, found.id)]
+    if (call.version or (3, 0)) >= (3, 58) and call.allows("group:group_project_attribute"):
+        shown["project_id"] = found.project_id
     return shown

@@ -23,7 +23,7 @@ _KIND = listing.Kind(
           "group_id": group_snapshot.c.group_id, "group_type_id": group_snapshot.c.group_type_id},
     filters={"name": listing.text(group_snapshot.c.name), "status": listing.text(group_snapshot.c.status),
              "group_id": listing.text(group_snapshot.c.group_id), "id": listing.text(group_snapshot.c.id)},
-    alike={"name": group_snapshot.c.name, "status": group_snapshot.c.status},
+    alike={"name": group_snapshot.c.name, "status": group_snapshot.c.status, "group_id": group_snapshot.c.group_id},
 )
 
 
@@ -36,12 +36,19 @@ def index(call: Call) -> dict[str, Any]:
 def detail(call: Call) -> dict[str, Any]:
     """GET /group_snapshots/detail: 200."""
     found = listing.pages(call, _KIND, "/v3/group_snapshots/detail")
-    return {"group_snapshots": GROUP_SNAPSHOT.render_all(found.rows, call.version), **found.beside}
+    return {"group_snapshots": [_shown(call, one) for one in found.rows], **found.beside}
 
 
 def show(call: Call) -> dict[str, Any]:
     """GET /group_snapshots/{group_snapshot_id}: 200. Members of its project may look."""
-    return {"group_snapshot": GROUP_SNAPSHOT.render(_of(call, "group:get_group_snapshot"), call.version)}
+    return {"group_snapshot": _shown(call, _of(call, "group:get_group_snapshot"))}
+
+
+def _shown(call: Call, found: Any) -> dict[str, Any]:
+    shown = GROUP_SNAPSHOT.render(found, call.version)
+    if (call.version or (3, 0)) >= (3, 58) and call.allows("group:group_snapshot_project_attribute"):
+        shown["project_id"] = found.project_id
+    return shown
 
 
 def make(call: Call) -> dict[str, Any]:

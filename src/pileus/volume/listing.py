@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from pileus.web.call import Call
 from pileus.web.errors import BadRequest, NotFound
 from pileus.web.pages import SortKey, next_link, page, sort_keys
+from pileus.web.versions import Version
 from pileus.world import parse_iso
 
 Clause = sa.ColumnElement[bool]
@@ -31,10 +32,12 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     table: sa.Table
     sort: Mapping[str, sa.ColumnElement[Any]]
     filters: Mapping[str, Filter]
-    alike: Mapping[str, sa.ColumnElement[Any]]  # filters with `~`, from 3.31 on
+    alike: Mapping[str, sa.ColumnElement[Any]]  # filters with `~`, from 3.34 on
     all_tenants: str = ""  # the rule of those who list all projects'; "": what is listed is no project's
     unique: str = "seq"  # a column that no two rows share
     beside: frozenset[str] = frozenset()  # parameters that are no filters
+    came: Mapping[str, Version] = {}  # filters that earlier versions ignore
+    sort_came: Mapping[str, Version] = {}  # what earlier versions do not sort by
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +110,10 @@ _COMPARE: dict[str, Callable[[Any, float], Clause]] = {
 }
 
 
-def time(column: sa.ColumnElement[Any], since: tuple[int, int]) -> Filter:
-    """A filter for times, as `gt:2026-01-01T00:00:00`; several are separated by commas. It exists from `since` on."""
+def time(column: sa.ColumnElement[Any]) -> Filter:
+    """A filter for times, as `gt:2026-01-01T00:00:00`; several are separated by commas."""
 
     def clause(call: Call, value: str) -> Clause:
-        if (call.version or (3, 0)) < since:
-            raise BadRequest("Invalid filters: times are not filtered by in this version.")
         found = []
         for part in value.split(","):
             word, _, moment = part.strip().partition(":")
@@ -127,19 +128,29 @@ def time(column: sa.ColumnElement[Any], since: tuple[int, int]) -> Filter:
 
 
 def truth(column: sa.ColumnElement[Any]) -> Filter:
-    """A filter for true or false."""
-    return lambda call, value: column.is_(flag(value, column.name if hasattr(column, "name") else "value"))
-
-
-def pairs(column: sa.ColumnElement[Any], since: tuple[int, int] = (3, 0)) -> Filter:
-    """A filter for all pairs of `{'key': 'value'}` in a JSON column; it does nothing in versions before `since`."""
+    """A filter for true or false. Before 3.2 whatever is not false is true, as `bootable=x`."""
+    name = column.name if hasattr(column, "name") else "value"
 
     def clause(call: Call, value: str) -> Clause:
-        if (call.version or (3, 0)) < since:
-            return sa.true()
+        if (call.version or (3, 0)) < (3, 2):
+            return column.is_(value.lower() != "false" and value != "")
+        return column.is_(flag(value, name))
+
+    return clause
+
+
+def pairs(column: sa.ColumnElement[Any]) -> Filter:
+    """A filter for all pairs of `{'key': 'value'}` in a JSON column."""
+
+    def clause(call: Call, value: str) -> Clause:
         return sa.and_(sa.true(), *(_has(call, column, k, v) for k, v in mapping(value).items()))
 
     return clause
+
+
+def consuming(call: Call, value: str) -> Clause:
+    """A filter by whether it counts for the quota, which all volumes and snapshots do."""
+    return sa.true() if flag(value, "consumes_quota") else sa.false()
 
 
 def mapping(value: str) -> dict[str, str]:
@@ -189,9 +200,9 @@ def _filters(call: Call, kind: Kind, asked: Mapping[str, str]) -> list[Clause]:
     found = []
     for name, value in asked.items():
         plain = name.removesuffix("~")
-        if name in _PAGING or name == "project_id" or name in kind.beside:
+        if name in _PAGING or name == "project_id" or name in kind.beside or version < kind.came.get(name, version):
             continue
-        if name.endswith("~") and version >= (3, 31):
+        if name.endswith("~") and version >= (3, 34):
             if plain not in kind.alike:
                 raise BadRequest(f"Invalid filters {name} are found in query options.")
             found.append(kind.alike[plain].contains(value, autoescape=True))
@@ -215,9 +226,17 @@ def amount(value: str, name: str) -> int:
 
 def _sort(call: Call, kind: Kind, asked: Mapping[str, str]) -> list[SortKey]:
     """`sort=key:dir,key:dir`, or the older sort_key and sort_dir; the newest first without any."""
+    default = [SortKey(kind.table.c.created, descending=True)]
+    keys, directions = sort_asked(asked)
+    version = call.version or (3, 0)
+    known = {name: column for name, column in kind.sort.items() if version >= kind.sort_came.get(name, version)}
+    return sort_keys(known, keys, directions, default, "desc")
+
+
+def sort_asked(asked: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The names to sort by and the directions that a query gives, of which there may be fewer. Raises BadRequest."""
     if "sort" in asked and ("sort_key" in asked or "sort_dir" in asked):
         raise BadRequest("The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with 'sort'.")
-    default = [SortKey(kind.table.c.created, descending=True)]
     if "sort" in asked:
         named = [part.strip().partition(":") for part in asked["sort"].split(",") if part.strip()]
         keys, directions = [name for name, _, _ in named], [way or "desc" for _, _, way in named]
@@ -226,4 +245,4 @@ def _sort(call: Call, kind: Kind, asked: Mapping[str, str]) -> list[SortKey]:
         directions = [part.strip() for part in asked.get("sort_dir", "").split(",") if part.strip()]
         if directions and not keys:
             keys = ["created_at"]
-    return sort_keys(kind.sort, keys, directions, default, "desc")
+    return keys, directions

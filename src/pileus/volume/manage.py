@@ -12,10 +12,10 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET
 
+from pileus.cluster.liveness import moment
 from pileus.node.contract import Task, TaskResult, VolumeTask
 from pileus.volume import (
     backends,
-    listing,
     messages,
     orders,
     placing,
@@ -87,7 +87,7 @@ def manage(call: Call) -> dict[str, Any]:
     body: ManageVolume = call.body.volume
     if body.cluster not in (UNSET, None) or not body.host:
         raise BadRequest("Invalid input received: name the 'host' that keeps the volume; there are no clusters.")
-    place = _place(call, body.host)
+    place = place_of(call, body.host)
     old = _left(call, "volume", _reference(body.ref), place.node)
     kind = (
         volume_types.find(call.tx, call.context, body.volume_type) if body.volume_type
@@ -161,12 +161,12 @@ def manage_snapshot(call: Call) -> dict[str, Any]:
     return {"snapshot": views.SNAPSHOT_SHORT.render(snapshots.row(call.tx, old.id), call.version)}
 
 
-def _place(call: Call, host: str) -> Any:
+def place_of(call: Call, host: str) -> Any:
     """The backend of a host that is up. Raises BadRequest."""
     found = backends.by_node(call.tx, backends.node_of(host))
     if found is None:
         raise BadRequest(f"Invalid host: no node {host} keeps volumes.")
-    if not backends.is_up(found, call.now) or found.disabled:
+    if not backends.is_up(found, moment(call.cloud)) or found.disabled:
         raise BadRequest(f"Invalid host: node {found.node} is down or disabled.")
     return found
 
@@ -190,83 +190,6 @@ def _left(call: Call, kind: str, old_id: str, node: str | None) -> Any:
         raise BadRequest(f"Invalid input received: no {kind} {old_id} that is not managed is what {where}. "
                          "List what is with GET os-volume-manage or os-snapshot-manage.")
     return found
-
-
-# -- what there is
-
-
-def index(call: Call) -> dict[str, Any]:
-    """GET /os-volume-manage: 200, what a node keeps."""
-    return {"manageable-volumes": [_brief(one) for one in _volumes(call)]}
-
-
-def detail(call: Call) -> dict[str, Any]:
-    """GET /os-volume-manage/detail: 200."""
-    return {"manageable-volumes": _volumes(call)}
-
-
-def snapshot_index(call: Call) -> dict[str, Any]:
-    """GET /os-snapshot-manage: 200, what a node keeps."""
-    return {"manageable-snapshots": [_brief(one) for one in _snapshots(call)]}
-
-
-def snapshot_detail(call: Call) -> dict[str, Any]:
-    """GET /os-snapshot-manage/detail: 200."""
-    return {"manageable-snapshots": _snapshots(call)}
-
-
-def _brief(one: dict[str, Any]) -> dict[str, Any]:
-    return {name: one[name] for name in ("reference", "source_reference", "size", "safe_to_manage") if name in one}
-
-
-def _volumes(call: Call) -> list[dict[str, Any]]:
-    node = _listed(call)
-    here = call.tx.all(sa.select(volume).where(volume.c.node == node).order_by(volume.c.seq))
-    left = call.tx.all(
-        sa.select(unmanaged).where(unmanaged.c.node == node, unmanaged.c.kind == "volume").order_by(unmanaged.c.created)
-    )
-    return _page(call, [_line(one, f"volume-{one.id}", None) for one in left]
-                 + [_line(one, f"volume-{one.id}", one.id) for one in here])
-
-
-def _snapshots(call: Call) -> list[dict[str, Any]]:
-    node = _listed(call)
-    here = call.tx.all(
-        sa.select(snapshot).where(snapshot.c.volume_id == volume.c.id, volume.c.node == node).order_by(snapshot.c.seq)
-    )
-    left = call.tx.all(
-        sa.select(unmanaged).where(unmanaged.c.node == node, unmanaged.c.kind == "snapshot")
-        .order_by(unmanaged.c.created)
-    )
-    lines = [(one, None) for one in left] + [(one, one.id) for one in here]
-    return _page(call, [
-        {**_line(one, f"snapshot-{one.id}", cinder_id),
-         "source_reference": {"source-name": f"volume-{one.volume_id}"}}
-        for one, cinder_id in lines
-    ])
-
-
-def _line(one: Any, name: str, cinder_id: str | None) -> dict[str, Any]:
-    return {
-        "reference": {"source-name": name}, "size": one.size, "safe_to_manage": cinder_id is None,
-        "reason_not_safe": None if cinder_id is None else "already managed", "cinder_id": cinder_id,
-        "extra_info": None,
-    }
-
-
-def _listed(call: Call) -> str:
-    """The node whose volumes are listed. Raises BadRequest."""
-    host = dict(call.query_pairs).get("host")
-    if not host:
-        raise BadRequest("Invalid input received: name a 'host'.")
-    return str(_place(call, host).node)
-
-
-def _page(call: Call, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    asked = dict(call.query_pairs)
-    limit, offset = (listing.amount(asked.get(name, default), name) for name, default in
-                     (("limit", str(listing.MOST)), ("offset", "0")))
-    return lines[offset:offset + min(limit, listing.MOST)]
 
 
 def purge(tx: Tx, cloud: Cloud) -> int:

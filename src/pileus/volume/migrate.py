@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from pileus.volume.tables import snapshot
 from pileus.volume.tables_rest import migration, unmanaged
 from pileus.volume.type_encryption import refuse
 from pileus.web.errors import BadRequest
-from pileus.web.schemas import Body, Flag
+from pileus.web.schemas import Body, Flag, since
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
@@ -34,7 +34,7 @@ class Migrate(Body):
     """What os-migrate_volume takes. The bytes are always copied by the nodes, and the volume is always locked."""
 
     host: str | None = None
-    cluster: str | UnsetType | None = UNSET
+    cluster: Annotated[str | UnsetType | None, since(3, 16)] = UNSET
     force_host_copy: Flag = False
     lock_volume: Flag = False
 

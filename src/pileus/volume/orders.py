@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pileus.cluster.liveness import moment
 from pileus.node.contract import VolumeTask
 from pileus.volume import backends
 from pileus.volume.tables import volume
@@ -69,7 +70,7 @@ def check_up(tx: Tx, cloud: Cloud, found: Any) -> str:
     if not found.node:
         raise Conflict(f"Volume {found.id} is on no node: it was never made. Delete it and make another.")
     keeper = backends.by_node(tx, found.node)
-    if keeper is None or not backends.is_up(keeper, cloud.world.now()):
+    if keeper is None or not backends.is_up(keeper, moment(cloud)):
         raise Conflict(
             f"Service is unavailable at this time: node {found.node}, which keeps volume {found.id}, is down. "
             "Try again when it is back."

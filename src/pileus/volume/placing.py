@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pileus.cluster.liveness import moment
 from pileus.volume import backends
 from pileus.web.errors import Conflict
 
@@ -30,7 +31,7 @@ def choose(
     which says what is wrong with each."""
     given = backends.provisioned(tx)
     zones = by_node(tx)
-    now = cloud.world.now()
+    now = moment(cloud)
     fit, unfit = [], []
     for row in backends.listing(tx):
         at = zones.get(row.node, cloud.settings.availability_zone)

@@ -59,7 +59,8 @@ REST_RULES: dict[str, str] = {
     **_rules("group", _MEMBER, "create", "update", "delete", "create_group_snapshot", "update_group_snapshot",
              "delete_group_snapshot"),
     **_rules("group", _ADMIN, "get_all:all_tenants", "get_all_group_snapshots:all_tenants", "reset_status",
-             "reset_group_snapshot_status", "access_group_types_specs"),
+             "reset_group_snapshot_status", "access_group_types_specs", "group_project_attribute",
+             "group_snapshot_project_attribute"),
     **_rules("group:group_types", _ADMIN, "create", "update", "delete"),
     **_rules("group:group_types_specs", _ADMIN, "get_all", "get", "create", "update", "delete"),
     # what is moved, retyped, and taken out of the API's hands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pileus.cluster.liveness import moment
 from pileus.volume import backends, listing, placing, volume_types
 from pileus.volume.schemas_rest import PoolQuery
 from pileus.volume.views_rest import when
@@ -17,10 +18,13 @@ _PROPERTIES = {
     "replication_enabled": ("Replication", "Volumes are replicated to other nodes.", "boolean", False),
     "qos": ("QoS", "The node itself limits how fast a volume is.", "boolean", False),
 }
+_PARAMETERS = frozenset({"detail", "name", "volume_type"})
 
 
 def index(call: Call) -> dict[str, Any]:
-    """GET /scheduler-stats/get_pools: 200. By name from 3.28 on, by volume type from 3.35 on."""
+    """GET /scheduler-stats/get_pools: 200. By name from 3.28 on, by volume type from 3.35 on.
+
+    From 3.28 to 3.30 by any capability too; from 3.31 on only by what /resource_filters names."""
     query: PoolQuery = call.query
     version = call.version or (3, 0)
     rows = backends.listing(call.tx)
@@ -29,18 +33,27 @@ def index(call: Call) -> dict[str, Any]:
     if query.volume_type and version >= (3, 35):
         kind = volume_types.find(call.tx, call.context, query.volume_type)
         rows = [row for row in rows if placing.suits(row, kind.extra_specs)]
-    if not listing.flag(query.detail, "detail"):
-        return {"pools": [{"name": backends.host(row.node, row.backend)} for row in rows]}
+    others = {name: value for name, value in call.query_pairs if name not in _PARAMETERS}
+    if others and version >= (3, 31):
+        raise BadRequest(f"Invalid filters {', '.join(others)} are found in query options.")
     given = backends.provisioned(call.tx)
-    return {"pools": [
-        {"name": backends.host(row.node, row.backend), "capabilities": _capabilities(call, row, given)} for row in rows
-    ]}
+    able = [(backends.host(row.node, row.backend), _capabilities(call, row, given)) for row in rows]
+    if version >= (3, 28):
+        able = [(name, can) for name, can in able if all(_is(can.get(key), value) for key, value in others.items())]
+    if not listing.flag(query.detail, "detail"):
+        return {"pools": [{"name": name} for name, _ in able]}
+    return {"pools": [{"name": name, "capabilities": can} for name, can in able]}
+
+
+def _is(there: Any, wanted: str) -> bool:
+    """Whether a capability is what a query says."""
+    return there is not None and str(there).lower() == wanted.lower()
 
 
 def _capabilities(call: Call, row: Any, given: dict[str, int]) -> dict[str, Any]:
     return {
         **placing.CAPABILITIES, "volume_backend_name": placing.backend_name(row), "pool_name": row.backend,
-        "backend_state": "up" if backends.is_up(row, call.now) else "down",
+        "backend_state": "up" if backends.is_up(row, moment(call.cloud)) else "down",
         "total_capacity_gb": row.total_gib, "free_capacity_gb": row.free_gib, "reserved_percentage": 0,
         "provisioned_capacity_gb": given.get(row.node, 0), "allocated_capacity_gb": given.get(row.node, 0),
         "thin_provisioning_support": True, "thick_provisioning_support": False, "multiattach": True,

@@ -9,9 +9,10 @@ from pileus.web.call import Call
 _FILTERS = {
     "volume": ["name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size",
                "created_at", "updated_at", "description", "multiattach", "snapshot_id", "source_volid", "user_id",
-               "glance_metadata", "volume_type"],
+               "glance_metadata", "volume_type", "consumes_quota"],
     "backup": ["name", "status", "volume_id", "snapshot_id", "size", "metadata"],
-    "snapshot": ["name", "status", "volume_id", "metadata", "size", "user_id", "group_snapshot_id"],
+    "snapshot": ["name", "status", "volume_id", "metadata", "size", "user_id", "group_snapshot_id",
+                 "availability_zone", "consumes_quota"],
     "group": ["name", "status", "availability_zone", "group_type"],
     "group_snapshot": ["name", "status", "group_id"],
     "attachment": ["volume_id", "status", "instance_id", "attach_status"],

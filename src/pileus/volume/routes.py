@@ -31,7 +31,9 @@ def _of(method: str, path: str, handler: Handler, status: int = 200, **more: Any
 
 _ROWS: tuple[Route, ...] = (
     Route("GET", "/v3/volumes", volume_handlers.index, "volume:get_all", query=s.ListQuery),
-    Route("POST", "/v3/volumes", volume_handlers.create, "volume:create", 202, body=s.NewVolumeBody),
+    Route("POST", "/v3/volumes", volume_handlers.create, "volume:create", 202, body=s.NewVolumeBody, until=(3, 52)),
+    Route("POST", "/v3/volumes", volume_handlers.create, "volume:create", 202, body=s.StrictNewVolumeBody,
+          since=(3, 53)),
     Route("GET", "/v3/volumes/detail", volume_handlers.detail, "volume:get_all", query=s.ListQuery),
     Route("GET", "/v3/volumes/summary", volume_handlers.summary, "volume:get_all", query=s.ListQuery, since=(3, 12)),
     _of("GET", _ONE, volume_handlers.show),

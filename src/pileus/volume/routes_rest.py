@@ -15,7 +15,9 @@ from pileus.volume import (
     group_types,
     hosts,
     limits,
+    log_levels,
     manage,
+    manageable,
     messages,
     pools,
     qos_specs,
@@ -110,6 +112,8 @@ _CLOUD = (
     _do("PUT", "/os-services/failover_host", services.fail_over, "volume:failover_host", body=s.ServiceChange),
     _do("PUT", "/os-services/failover", services.fail_over, "volume:failover_host", body=s.ServiceChange,
         since=(3, 26)),
+    _do("PUT", "/os-services/set-log", log_levels.set_log, _X + "services:update", 202, body=s.SetLog, since=(3, 32)),
+    _do("PUT", "/os-services/get-log", log_levels.get_log, _X + "services:update", body=s.GetLog, since=(3, 32)),
     _get("/os-hosts", hosts.index, _X + "hosts", query=s.HostQuery),
     _get("/os-hosts/{host}", hosts.show, _X + "hosts"),
     _get("/scheduler-stats/get_pools", pools.index, "scheduler_extension:scheduler_stats:get_pools",
@@ -122,7 +126,7 @@ _CLOUD = (
     _get("/clusters", clusters.index, "clusters:get_all", since=(3, 7)),
     _get("/clusters/detail", clusters.index, "clusters:get_all", since=(3, 7)),
     _get("/clusters/{name}", clusters.show, "clusters:get", since=(3, 7)),
-    _do("PUT", "/clusters/{action}", clusters.update, "clusters:update", body=s.Cleanup, since=(3, 7)),
+    _do("PUT", "/clusters/{action}", clusters.update, "clusters:update", body=s.ClusterChange, since=(3, 7)),
     _do("POST", "/workers/cleanup", clusters.cleanup, "workers:cleanup", 202, body=s.Cleanup, since=(3, 24)),
 )
 
@@ -201,11 +205,11 @@ _S = "snapshot_extension:"
 
 def _manage(volumes: str, snapshots: str, **more: Any) -> tuple[Route, ...]:
     return (
-        _list(volumes, manage.index, _X + "list_manageable", **more),
-        _list(f"{volumes}/detail", manage.detail, _X + "list_manageable", **more),
+        _list(volumes, manageable.index, _X + "list_manageable", **more),
+        _list(f"{volumes}/detail", manageable.detail, _X + "list_manageable", **more),
         _do("POST", volumes, manage.manage, _X + "volume_manage", 202, body=g.ManageVolumeBody, **more),
-        _list(snapshots, manage.snapshot_index, _S + "list_manageable", **more),
-        _list(f"{snapshots}/detail", manage.snapshot_detail, _S + "list_manageable", **more),
+        _list(snapshots, manageable.snapshot_index, _S + "list_manageable", **more),
+        _list(f"{snapshots}/detail", manageable.snapshot_detail, _S + "list_manageable", **more),
         _do("POST", snapshots, manage.manage_snapshot, _S + "snapshot_manage", 202, body=g.ManageSnapshotBody, **more),
     )
 

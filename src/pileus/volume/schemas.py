@@ -53,9 +53,17 @@ class NewVolume(OpenBody):
     multiattach: Flag | None = None
 
 
+class StrictNewVolume(NewVolume, forbid_unknown_fields=True):
+    """From 3.53 on."""
+
+
 class NewVolumeBody(Body):
     volume: NewVolume
     hints: Hints | None = field(default=None, name="OS-SCH-HNT:scheduler_hints")
+
+
+class StrictNewVolumeBody(NewVolumeBody):
+    volume: StrictNewVolume
 
 
 class VolumeChange(Body):

@@ -159,9 +159,20 @@ class ServiceQuery(Query):
 
 class ServiceChange(OpenBody):
     host: Text | UnsetType = UNSET
+    cluster: Short | None = None
     binary: str | UnsetType = UNSET
     service: str | UnsetType = UNSET
     disabled_reason: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType | None = UNSET
+
+
+class GetLog(Body):
+    binary: Literal["", "*", "cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup"] = ""
+    server: Short | None = None
+    prefix: Short | None = None
+
+
+class SetLog(GetLog):
+    level: str | None = None
 
 
 class HostQuery(Query):
@@ -178,8 +189,21 @@ class FiltersQuery(Query):
     resource: str | None = None
 
 
-class Cleanup(OpenBody):
-    """Which services to clean up after; all are, by themselves."""
+class ClusterChange(OpenBody):
+    """There are no clusters."""
+
+
+class Cleanup(Body):
+    """Which services to clean up after: those that are down, unless more is said."""
+
+    cluster_name: Short | UnsetType | None = UNSET
+    service_id: Short | int | UnsetType | None = UNSET
+    host: Short | UnsetType | None = UNSET
+    binary: Literal["cinder-volume", "cinder-scheduler"] | UnsetType = UNSET
+    disabled: Flag | UnsetType = UNSET
+    is_up: Flag = False
+    resource_id: UuidText | UnsetType | None = UNSET
+    resource_type: str | UnsetType | None = UNSET
 
 
 # -- transfers

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from pileus.cluster import controllers
+from pileus.cluster.liveness import moment
 from pileus.volume import backends, placing
 from pileus.volume.schemas_rest import ServiceChange, ServiceQuery
 from pileus.volume.tables import backend
@@ -58,7 +59,7 @@ def parts(call: Call) -> list[Part]:
     ] or [Part(binary=SCHEDULER, host=call.cloud.controller, node=call.cloud.controller, zone=default, up=True,
                seen=call.now)]
     for row in backends.listing(call.tx):
-        zone, up = zones.get(row.node, default), backends.is_up(row, call.now)
+        zone, up = zones.get(row.node, default), backends.is_up(row, moment(call.cloud))
         found.append(Part(
             binary=VOLUME, host=f"{row.node}@{row.backend}", node=row.node, zone=zone, up=up, seen=row.seen,
             disabled=row.disabled, reason=row.disabled_reason,
@@ -136,6 +137,8 @@ def fail_over(call: Call) -> None:
 
 def _backend(call: Call, body: ServiceChange) -> str:
     """The node that keeps volumes. Raises BadRequest when there is none of that name."""
+    if body.cluster and (call.version or (3, 0)) >= (3, 26):
+        raise BadRequest("Invalid input received: name a 'host' alone; there are no clusters of nodes.")
     node = backends.node_of(_host(body))
     if backends.by_node(call.tx, node) is None:
         raise BadRequest(f"Invalid input received: no node {_host(body)} keeps volumes.")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.volume import action, listing, snapshots, states, views, volumes
+from pileus.volume import listing, snapshots, states, views, volumes
 from pileus.volume import schemas as s
-from pileus.volume.action import Action
 from pileus.volume.actions_rest import SNAPSHOT_ACTIONS
-from pileus.volume.tables import snapshot
+from pileus.volume.tables import snapshot, volume
+from pileus.web import actions
+from pileus.web.actions import Action
 from pileus.web.call import Call, Reply
 from pileus.web.errors import BadRequest
 from pileus.web.schemas import as_bool
@@ -70,6 +72,12 @@ def _row(call: Call, rule: str, *, hold: bool = False) -> Any:
 
 # -- lists
 
+
+def _zone(call: Call, value: str) -> sa.ColumnElement[bool]:
+    """Snapshots are where their volume is."""
+    return snapshot.c.volume_id.in_(sa.select(volume.c.id).where(volume.c.zone == value))
+
+
 KIND = listing.Kind(
     plural="snapshots", table=snapshot, all_tenants="volume:get_all:all_tenants",
     sort={
@@ -81,11 +89,13 @@ KIND = listing.Kind(
     filters={
         "name": listing.text(snapshot.c.name), "display_name": listing.text(snapshot.c.name),
         "status": listing.text(snapshot.c.status), "volume_id": listing.text(snapshot.c.volume_id),
-        "metadata": listing.pairs(snapshot.c.metadata, (3, 22)), "id": listing.text(snapshot.c.id),
+        "metadata": listing.pairs(snapshot.c.metadata), "id": listing.text(snapshot.c.id),
         "size": listing.number(snapshot.c.size), "volume_size": listing.number(snapshot.c.size),
         "user_id": listing.text(snapshot.c.user_id), "group_snapshot_id": listing.text(snapshot.c.group_snapshot_id),
+        "availability_zone": _zone, "consumes_quota": listing.consuming,
     },
     alike={"name": snapshot.c.name, "status": snapshot.c.status, "description": snapshot.c.description},
+    came={"metadata": (3, 22), "consumes_quota": (3, 65)}, sort_came={"name": (3, 30)},
 )
 
 
@@ -148,4 +158,4 @@ ACTIONS: dict[str, Action] = {
 
 async def act(call: Call) -> Reply:
     """POST /snapshots/{snapshot_id}/action: 202, or as the action has it."""
-    return await action.perform(call, ACTIONS, snapshots.visible, call.params["snapshot_id"])
+    return await actions.perform(call, ACTIONS, snapshots.visible, call.params["snapshot_id"])

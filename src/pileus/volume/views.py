@@ -31,10 +31,12 @@ def links(call: Call, plural: str, resource_id: str) -> list[dict[str, str]]:
 class _Shown:
     """A volume's row with what is looked up for all rows together."""
 
-    __slots__ = ("attached", "call", "row", "type_name")
+    __slots__ = ("attached", "call", "row", "service", "type_name")
 
-    def __init__(self, call: Call, row: Any, attached: list[dict[str, Any]], type_name: str | None) -> None:
-        self.call, self.row, self.attached, self.type_name = call, row, attached, type_name
+    def __init__(
+        self, call: Call, row: Any, attached: list[dict[str, Any]], type_name: str | None, service: str | None
+    ) -> None:
+        self.call, self.row, self.attached, self.type_name, self.service = call, row, attached, type_name, service
 
 
 def _of(name: str) -> Callable[[_Shown], Any]:
@@ -77,7 +79,7 @@ _PLAIN: tuple[Field, ...] = (
     Field("migration_status", _of("migration_status")),
     Field("volume_type", lambda s: s.type_name),
     Field("group_id", _of("group_id"), since=(3, 13)),
-    Field("service_uuid", _always(None), since=(3, 48)),
+    Field("service_uuid", lambda s: s.service, since=(3, 48)),
     Field("shared_targets", _always(False), since=(3, 48)),
     Field("volume_type_id", _of("type_id"), since=(3, 63)),
     Field("consumes_quota", _always(True), since=(3, 65)),
@@ -103,10 +105,13 @@ def volumes_of(call: Call, rows: Iterable[Any], *, extended: bool = True) -> lis
     fields = (_WHOLE if extended else _SHORT_OF)[admin].at(call.version)
     attached = volumes.attachments_of(call.tx, [row.id for row in rows])
     named = volume_types.names(call.tx, {row.type_id for row in rows if row.type_id})
-    with_key = (call.version or (3, 0)) >= (3, 64)
+    version = call.version or (3, 0)
+    services = backends.ids(call.tx, {row.node for row in rows if row.node}) if version >= (3, 48) else {}
+    with_key = version >= (3, 64)
     found = []
     for row in rows:
-        shown = _Shown(call, row, _attached(attached.get(row.id, ()), admin), named.get(row.type_id))
+        shown = _Shown(call, row, _attached(attached.get(row.id, ()), admin), named.get(row.type_id),
+                       services.get(row.node))
         view = {name: get(shown) for name, get in fields}
         if extended and row.image_metadata:
             view["volume_image_metadata"] = row.image_metadata

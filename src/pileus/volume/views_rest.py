@@ -37,13 +37,12 @@ GROUP = View(
     Field("group_type", "type_id"), "volume_types",
     Field("group_snapshot_id", since=(3, 14)), Field("source_group_id", "source_id", since=(3, 14)),
     Field("replication_status", lambda row: "disabled", since=(3, 38)),
-    Field("project_id", since=(3, 58)),
 )
 
 GROUP_SNAPSHOT_SHORT = View("id", "name")
 GROUP_SNAPSHOT_NEW = View("id", "name", "group_type_id")
 GROUP_SNAPSHOT = View(
-    "id", "group_id", "group_type_id", "status", _CREATED, "name", "description", Field("project_id", since=(3, 58)),
+    "id", "group_id", "group_type_id", "status", _CREATED, "name", "description",
 )
 
 # -- transfers

@@ -7,12 +7,13 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import UNSET
 
-from pileus.volume import action, connecting, orders, states, upload, usage, volume_handlers, volumes
+from pileus.volume import connecting, orders, states, upload, usage, volume_handlers, volumes
 from pileus.volume import schemas as s
 from pileus.volume import snapshots as snapshots_
-from pileus.volume.action import Action
 from pileus.volume.actions_rest import VOLUME_ACTIONS
 from pileus.volume.tables import snapshot
+from pileus.web import actions
+from pileus.web.actions import Action
 from pileus.web.call import Call, Reply
 from pileus.web.errors import BadRequest, NotFound
 from pileus.web.schemas import as_bool
@@ -164,4 +165,4 @@ ACTIONS: dict[str, Action] = {
 
 async def act(call: Call) -> Reply:
     """POST /volumes/{volume_id}/action: 202, or as the action has it."""
-    return await action.perform(call, ACTIONS, volumes.visible, call.params["volume_id"])
+    return await actions.perform(call, ACTIONS, volumes.visible, call.params["volume_id"])

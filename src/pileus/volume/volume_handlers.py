@@ -61,7 +61,7 @@ def show(call: Call) -> dict[str, Any]:
 
 
 def update(call: Call) -> dict[str, Any]:
-    """PUT /volumes/{volume_id}: 200. Name, description and metadata."""
+    """PUT /volumes/{volume_id}: 200. Name, description and metadata; from 3.53 on at least one of them."""
     found = volumes.visible(call, call.params["volume_id"], "volume:update", hold=True)
     body: s.VolumeChange = call.body.volume
     values = {
@@ -69,7 +69,7 @@ def update(call: Call) -> dict[str, Any]:
         "description": s.pick(body.description, body.display_description), "metadata": body.metadata,
     }
     given = {name: value for name, value in values.items() if value is not UNSET}
-    if not given:
+    if not given and (call.version or (3, 0)) >= (3, 53):
         raise BadRequest("Invalid input received: Must specify 'name', 'description' or 'metadata' to be changed.")
     if given.get("metadata", "") is None:
         given["metadata"] = {}
@@ -129,10 +129,6 @@ def _image(call: Call, value: str) -> sa.ColumnElement[bool]:
     return listing.pairs(volume.c.image_metadata)(call, value)
 
 
-def _consuming(call: Call, value: str) -> sa.ColumnElement[bool]:
-    return sa.true() if listing.flag(value, "consumes_quota") else sa.false()
-
-
 KIND = listing.Kind(
     plural="volumes", table=volume, all_tenants="volume:get_all:all_tenants",
     sort={
@@ -150,10 +146,18 @@ KIND = listing.Kind(
         "snapshot_id": listing.text(volume.c.snapshot_id), "source_volid": listing.text(volume.c.source_id),
         "id": listing.text(volume.c.id), "user_id": listing.text(volume.c.user_id),
         "description": listing.text(volume.c.description), "multiattach": listing.truth(volume.c.multiattach),
-        "consumes_quota": _consuming,
-        "created_at": listing.time(volume.c.created, (3, 60)), "updated_at": listing.time(volume.c.updated, (3, 60)),
+        "consumes_quota": listing.consuming,
+        "created_at": listing.time(volume.c.created), "updated_at": listing.time(volume.c.updated),
     },
-    alike={"name": volume.c.name, "status": volume.c.status, "description": volume.c.description},
+    alike={
+        "name": volume.c.name, "display_name": volume.c.name, "status": volume.c.status,
+        "description": volume.c.description, "availability_zone": volume.c.zone,
+        "migration_status": volume.c.migration_status,
+    },
+    came={
+        "glance_metadata": (3, 4), "group_id": (3, 10), "created_at": (3, 60), "updated_at": (3, 60),
+        "consumes_quota": (3, 65),
+    },
 )
 
 

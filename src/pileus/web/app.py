@@ -6,12 +6,11 @@ plain handler does, its token check included, happens in one transaction.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -20,9 +19,9 @@ import sqlalchemy as sa
 
 from pileus.auth.context import NOBODY
 from pileus.db.engine import OutcomeUnknown, Retry, Unreachable
-from pileus.web import log, outage
+from pileus.web import files, log, outage
 from pileus.web.body import STRAIGHT, Body
-from pileus.web.call import Call, Reply, SendFile, Stream
+from pileus.web.call import WHOLE, Call, Reply, SendFile, Stream
 from pileus.web.errors import (
     BadRequest,
     Conflict,
@@ -46,7 +45,6 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOG = logging.getLogger("pileus.web")
 _ENCODER = msgspec.json.Encoder()
-_PIECE = 1 << 20
 
 
 class App:
@@ -96,7 +94,7 @@ class App:
             _LOG.exception("%s %s failed", call.method, path)
             reply = _fault(service, Problem("The server has hit an error; its log tells more under the id "
                                             f"{call.request_id}."), call)
-        status = await self._send_reply(call, reply, send)
+        status = await self._send_reply(call, reply, send, scope.get("extensions", {}))
         took = world.monotonic() - started
         self.cloud.metrics.answered(service.name, call.method, status, took)
         log.info(
@@ -166,7 +164,7 @@ class App:
             )
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _send_reply(self, call: Call, reply: Reply, send: Send) -> int:
+    async def _send_reply(self, call: Call, reply: Reply, send: Send, extensions: Mapping[str, Any]) -> int:
         status = reply.status or 200
         headers = reply.headers
         headers["x-openstack-request-id"] = call.request_id
@@ -177,13 +175,13 @@ class App:
             headers.update(call.service.version_headers(call.version))
         head = call.method == "HEAD"
         if isinstance(reply, SendFile):
-            await _send_file(send, status, reply, head)
+            await _send_file(send, extensions.get(files.FILE), status, reply, head)
         elif isinstance(reply, Stream):
             await _send_stream(send, status, reply, head)
         else:
             body = reply.body
             data = b"" if body is None else body if isinstance(body, bytes) else _ENCODER.encode(body)
-            await _send(send, status, data, headers, reply.media, head)
+            await _send(send, status, data, headers, reply.media, head, extensions.get(WHOLE))
         return status
 
 
@@ -237,7 +235,7 @@ def _route(call: Call) -> Route:
         }
     except UnicodeDecodeError:
         raise BadRequest("The path is not valid UTF-8.") from None
-    if any("\0" in value for value in call.params.values()):
+    if "%00" in call.path or "\0" in call.path:
         raise BadRequest("The path holds a null character.")
     return route
 
@@ -303,16 +301,22 @@ def _is_async(handler: Callable[..., Any]) -> bool:
 
 def _head_of(status: int, headers: dict[str, str], media: str, length: int | None) -> dict[str, Any]:
     pairs = [(_name(k), v.encode("latin-1", "replace")) for k, v in headers.items()]
-    if media and status not in (204, 304) and not any(k == b"content-type" for k, _ in pairs):
+    if media and status not in (204, 304) and b"content-type" not in [k for k, _ in pairs]:
         pairs.append((b"content-type", media.encode()))
     if length is not None and status not in (204, 304):
         pairs.append((b"content-length", str(length).encode()))
     return {"type": "http.response.start", "status": status, "headers": pairs}
 
 
-async def _send(send: Send, status: int, data: bytes, headers: dict[str, str], media: str, head: bool) -> None:
-    await send(_head_of(status, headers, media if data else "", len(data)))
-    await send({"type": "http.response.body", "body": b"" if head or status in (204, 304) else data})
+async def _send(
+    send: Send, status: int, data: bytes, headers: dict[str, str], media: str, head: bool,
+    whole: Callable[[int, list[tuple[bytes, bytes]], bytes], bool] | None = None,
+) -> None:
+    start = _head_of(status, headers, media if data else "", len(data))
+    body = b"" if head or status in (204, 304) else data
+    if whole is None or not whole(status, start["headers"], body):
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _send_stream(send: Send, status: int, reply: Stream, head: bool) -> None:
@@ -323,25 +327,12 @@ async def _send_stream(send: Send, status: int, reply: Stream, head: bool) -> No
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_file(send: Send, status: int, reply: SendFile, head: bool) -> None:
+async def _send_file(send: Send, kernel: files.Kernel | None, status: int, reply: SendFile, head: bool) -> None:
     handle = os.open(reply.path, os.O_RDONLY | os.O_CLOEXEC)
-    loop = asyncio.get_running_loop()
-    at, left = reply.start, 0 if head else reply.length
-    reading: asyncio.Future[bytes] | None = None
     try:
         await send(_head_of(status, reply.headers, reply.media, reply.length))
-        while left > 0:
-            data = await (reading or loop.run_in_executor(None, os.pread, handle, min(left, _PIECE), at))
-            if not data:
-                raise OSError(f"{reply.path} is shorter than it was when the reply began")
-            at, left = at + len(data), left - len(data)
-            # The next piece is read while this one is sent.
-            reading = loop.run_in_executor(None, os.pread, handle, min(left, _PIECE), at) if left else None
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        await files.send_body(send, kernel, handle, reply.start, 0 if head else reply.length)
     finally:
-        if reading is not None:
-            await asyncio.wait([reading])  # it reads from the handle
         os.close(handle)
 
 

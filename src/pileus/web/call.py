@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pileus.auth.context import NOBODY, Context
 from pileus.web.body import Source
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from pileus.cloud import Cloud
     from pileus.db.engine import Database, Tx
     from pileus.web.routes import Route, Service
+
+WHOLE = "pileus.whole"
+"""The ASGI extension of `web/protocol.py` that sends a whole response: call it with the status, the headers (with the
+body's length) and the body. True: it is sent. False: it has to go as ASGI has it, as the caller is slow or gone, or a
+header is not right."""
+T = TypeVar("T")
 
 
 class Reply:
@@ -116,6 +122,18 @@ class Call:
     @property
     def db(self) -> Database:
         return self.cloud.db
+
+    def within(self, tx: Tx, work: Callable[[], T]) -> T:
+        """What `work` returns, with this call in a transaction."""
+        self._tx = tx
+        try:
+            return work()
+        finally:
+            self._tx = None
+
+    async def run(self, work: Callable[[], T], *, write: bool = True) -> T:
+        """The same in a transaction of its own, for async handlers. Raises what `work` and Database.run raise."""
+        return await self.db.run(lambda tx: self.within(tx, work), write=write)
 
     @property
     def url(self) -> str:

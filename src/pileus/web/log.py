@@ -101,6 +101,34 @@ def info(logger: logging.Logger, text: str) -> None:
         logger.info("%s", text)
 
 
+LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
+"""How loud a logger can be, the most quiet first."""
+
+ROOT = "pileus"
+"""The logger above all of the program's own."""
+
+
+def levels(prefix: str = "") -> dict[str, str]:
+    """The levels that count in this process for the program's loggers whose names begin so, by name."""
+    return {name: logging.getLevelName(logger.getEffectiveLevel()) for name, logger in _own(prefix)}
+
+
+def set_levels(prefix: str, level: str) -> None:
+    """Give the same loggers this level, one of LEVELS, until the process ends. Loggers below them that are made later
+    have it too."""
+    for _, logger in _own(prefix):
+        logger.setLevel(level)
+
+
+def _own(prefix: str) -> list[tuple[str, logging.Logger]]:
+    logging.getLogger(ROOT)  # so that it is there
+    known = sorted(logging.root.manager.loggerDict.copy().items())
+    return [
+        (name, logger) for name, logger in known
+        if isinstance(logger, logging.Logger) and name.startswith(prefix) and f"{name}.".startswith(f"{ROOT}.")
+    ]
+
+
 def _one_line(text: str) -> str:
     return text.replace("\r", "\\r").replace("\n", "\\n")
 

@@ -1,26 +1,36 @@
 """The HTTP protocol of every port: uvicorn's, but for bodies, which cost it several copies of each byte.
 
 A body comes to the application as ASGI's messages, or, when the application asks for it (`body.STRAIGHT`), into the
-application's own memory: straight from the connection, where the body's length is known, else from the parser.
+application's own memory: straight from the connection, where the body's length is known, else from the parser. A file
+goes out by the kernel (`files.FILE`) where the connection is not encrypted. A response that is whole is written in one
+go (`WHOLE`): uvicorn looks at each of its headers again, and writes twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import deque
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from pileus.web import files
 from pileus.web.body import STRAIGHT
+from pileus.web.call import WHOLE
 
+_BREAKS = re.compile(rb"[\r\n\0]")
 _WAKE = 256 << 10
 """Bytes for which a sleeping event loop is woken, where so many are still to come: each time costs as much as hashing
 some KiB."""
 _SCRATCH = 256 << 10
+_SHORT = 64 << 10
+"""Bytes that cost less to copy than to write by themselves."""
 
 
 class _Pieces(list[bytes]):
@@ -40,7 +50,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser before a body; the application is started here, and runs later."""
         super().on_headers_complete()
-        cast(dict[str, Any], self.scope)["extensions"] = {STRAIGHT: self.straight}
+        extensions: dict[str, Any] = {STRAIGHT: self.straight, WHOLE: partial(self.send_whole, self.cycle)}
+        if self.scheme == "http":
+            extensions[files.FILE] = partial(self.send_file, self.cycle)
+        cast(dict[str, Any], self.scope)["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser with each piece of a body."""
@@ -73,6 +86,47 @@ class Protocol(HttpToolsProtocol):
         self.reader = InChunks(self) if left is None else PastParser(self, left)
         self.transport.set_protocol(self.reader)
         return self.reader
+
+    def send_whole(
+        self, cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> bool:
+        """As WHOLE has it, for the request of `cycle`; the next may have come already."""
+        if self.flow.write_paused or cycle.disconnected or cycle.response_started:
+            return False
+        every = (*cycle.default_headers, *headers)
+        if _BREAKS.search(b"".join([part for header in every for part in header])):
+            return False
+        lines = [name + b": " + value for name, value in every]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close")
+        head = STATUS_LINE[status] + b"\r\n".join(lines) + b"\r\n\r\n"
+        if len(body) < _SHORT:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
+
+    async def send_file(self, cycle: RequestResponseCycle, handle: int, at: int, length: int) -> None:
+        """As files.FILE has it, for the request of `cycle`; the next may have come already."""
+        cycle.expected_content_length = 0  # uvicorn counts what goes through itself
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        self.transport.set_write_buffer_limits(0)
+        await self.flow.drain()  # until nothing of the head waits
+        try:
+            await files.by_kernel(self.transport, handle, at, length)
+        except ConnectionError:
+            cycle.disconnected = True
+            self.transport.close()
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits()
 
     def past_parser_ended(self) -> None:
         """What went past the parser has come; to a new one, the next bytes are another request's."""

@@ -32,8 +32,8 @@ class Microversions:
 
     def negotiate(self, headers: dict[str, str]) -> Version:
         """The version a request is served with. Raises BadRequest or NotAcceptable."""
-        asked = ""
-        for part in headers.get("openstack-api-version", "").split(","):
+        asked, sent = "", headers.get("openstack-api-version")
+        for part in sent.split(",") if sent else ():
             words = part.split()
             if len(words) == 2 and words[0].lower() == self.service:
                 asked = words[1]

@@ -18,16 +18,48 @@ from pileus.work import tasks
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
+    from pileus.work.bus import Subscription
 
 _LOG = logging.getLogger("pileus.work")
 _HOLD = 60.0
+_LOOK = 1.0  # seconds after which tasks are looked for though nobody told of one
+
+
+async def run(cloud: Cloud, owner: str, workers: int = 4) -> None:
+    """Do tasks, `workers` at once, for ever. One idle worker looks for tasks; the next does when it has found one."""
+    turn, place = asyncio.Lock(), cloud.bus.subscribe("")
+    await asyncio.gather(*(_worker(cloud, f"{owner}/{number}", turn, place) for number in range(workers)))
+
+
+async def _worker(cloud: Cloud, owner: str, turn: asyncio.Lock, place: Subscription) -> None:
+    while True:
+        try:
+            async with turn:
+                while (task := await _claim(cloud, owner)) is None:
+                    await place.wait(_LOOK)
+            await _work(cloud, task, owner)
+            continue
+        except (Unreachable, OutcomeUnknown) as error:
+            _LOG.warning("the controllers' own tasks wait: %s", error)
+        except Exception:
+            # The task's lease runs out and it is tried again; its deadline bounds that.
+            _LOG.exception("a worker could not take or end a task")
+        await asyncio.sleep(_LOOK)
 
 
 async def work_once(cloud: Cloud, owner: str) -> bool:
     """Do one task if there is one; whether there was."""
-    task = await cloud.db.run(lambda tx: tasks.claim(tx, owner, cloud.world.now(), _HOLD))
-    if task is None:
-        return False
+    task = await _claim(cloud, owner)
+    if task is not None:
+        await _work(cloud, task, owner)
+    return task is not None
+
+
+async def _claim(cloud: Cloud, owner: str) -> Task | None:
+    return await cloud.db.run(lambda tx: tasks.claim(tx, owner, cloud.world.now(), _HOLD))
+
+
+async def _work(cloud: Cloud, task: Task, owner: str) -> None:
     log.request_id.set(task.request_id or task.id)
     keeper = asyncio.create_task(_keep(cloud, task, owner))
     try:
@@ -37,7 +69,6 @@ async def work_once(cloud: Cloud, owner: str) -> bool:
         with contextlib.suppress(asyncio.CancelledError):
             await keeper
     await _finish(cloud, result)
-    return True
 
 
 async def _finish(cloud: Cloud, result: TaskResult) -> None:

@@ -117,6 +117,14 @@ def renew(tx: Tx, task_id: str, owner: str, until: float) -> bool:
     return bool(kept.rowcount)
 
 
+def drop(tx: Tx, resource: str, *which: sa.ColumnElement[bool]) -> None:
+    """Forget those tasks of a resource that wait, but for one whose end is being written: that transaction has the
+    task and waits for what this one has."""
+    waiting = sa.select(task.c.id).where(task.c.resource == resource, task.c.state == "pending", *which)
+    if ids := tx.scalars(waiting.with_for_update(skip_locked=True)):
+        tx.execute(task.delete().where(task.c.id.in_(ids)))
+
+
 _HOLD = sa.select(task).where(task.c.id == sa.bindparam("i")).with_for_update()
 
 

@@ -102,6 +102,10 @@ class Inhabited:
         self.make(client, "floatingip", f"{V20}/floatingips", {
             "floatingip": {"floating_network_id": self.external, "port_id": port},
         })
+        below = self.make(client, "port", f"{V20}/ports", {"port": {"network_id": network}})
+        self.make(client, "trunk", f"{V20}/trunks", {"trunk": {"port_id": port, "sub_ports": [
+            {"port_id": below, "segmentation_type": "vlan", "segmentation_id": 101},
+        ]}})
         group = self.make(client, "security_group", f"{V20}/security-groups", {"security_group": {"name": name}})
         self.make(client, "rule", f"{V20}/security-group-rules", {
             "security_group_rule": {"security_group_id": group, "direction": "ingress", "protocol": "tcp"},

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -446,3 +447,30 @@ def test_heartbeats_are_small_until_something_has_changed(
 
         controller.do(beat())
         assert [facts.vcpus for facts in told] == [64, 7]
+
+
+def test_another_controller_says_whether_it_has_a_database(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pileus.cluster.isolation import Isolation
+
+    isolation = Isolation(controller.cloud, {})
+    assert controller.do(isolation._has_it(controller.server)) is True
+    assert controller.do(isolation._has_it("127.0.0.1:1")) is False
+
+    async def away(*words: Any, **options: Any) -> None:
+        raise Unavailable("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controller.cloud.db, "run", away)
+        assert controller.do(isolation._has_it(controller.server)) is False
+
+
+def test_the_controller_that_was_lost_is_tried_last(controller: Controller, steps: Callable[[str], Steps]) -> None:
+    with steps("l13") as here:
+        link = here.node.link
+        link.identity = SimpleNamespace(servers=["a:1", "b:1", "c:1"])  # type: ignore[assignment]
+        for lost in ("a:1", "b:1", "c:1"):
+            order = [link._order(lost) for _ in range(20)]
+            assert all(sorted(servers) == ["a:1", "b:1", "c:1"] and servers[0] == lost for servers in order)
+        assert sorted(link._order("gone:1")) == ["a:1", "b:1", "c:1"]

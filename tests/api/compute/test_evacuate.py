@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pileus.cloud import Cloud
+from pileus.compute.tables import node
 from pileus.controller import LocalNodes
 from pileus.node.contract import GuestGone
 from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
@@ -145,4 +146,28 @@ def test_what_is_refused(
     assert (old.status_code, old.json()) == (200, {"adminPass": "chosen"})
     guests.settled(server_id, "ACTIVE")
     outage.end()
+    remove(guests, server_id)
+
+
+def test_a_node_is_not_taken_for_down_after_an_outage_of_the_database(
+    guests: Servers, nodes: LocalNodes, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could write that he had heard of it; what is done to a dead node's servers would make second copies."""
+    server_id = guests.boot()
+    host = host_of(guests, server_id)
+    service = f"{V}/os-services?host={host}"
+
+    def silent(seconds: float) -> None:
+        old = cloud.world.now() - seconds
+        cloud.db.run_sync(lambda tx: tx.execute(node.update().where(node.c.name == host).values(seen=old)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.db, "missed", lambda within: 60.0)
+        silent(80.0)
+        assert guests.client.get(service).json()["services"][0]["state"] == "up"
+        silent(80.0)
+        refused = guests.act(server_id, "evacuate", {}, version="2.94")
+        assert (refused.status_code, "still in use" in refused.text) == (400, True)
+        silent(95.0)
+        assert guests.client.get(service).json()["services"][0]["state"] == "down"
     remove(guests, server_id)

@@ -314,14 +314,16 @@ def test_what_a_fenced_node_was_building_is_built_elsewhere(
     cloud: Cloud, guests: Servers, nodes: LocalNodes, room: Room
 ) -> None:
     room.fence()
-    made = guests.ask(metadata={"fake:build_delay": "0.3"}).json()["server"]["id"]
+    made = guests.ask(metadata={"fake:build_delay": "3.0"}).json()["server"]["id"]
     first = host_of(guests, made)
     other = guests.boot(availability_zone=f"nova:{first}")
     room.down(first)
+    assert guests.show(made)["status"] == "BUILD"
     room.watch(2)
-    guests.settled(made, "ACTIVE")
-    guests.settled(other, "ACTIVE")
-    assert first not in (host_of(guests, made), host_of(guests, other))
+    for server_id in (made, other):
+        eventually(guests.client, lambda server_id=server_id: host_of(guests, server_id) != first)
+        guests.settled(server_id, "ACTIVE")
+        assert host_of(guests, server_id) != first
     room.back(first)
     eventually(guests.client, functools.partial(gone, guests, nodes, first, made))
     for server_id in (made, other):

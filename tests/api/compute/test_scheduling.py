@@ -322,6 +322,19 @@ def test_disabled_and_down_nodes(cloud: Cloud, admin: Client, guests: Servers) -
         assert words in text, text
 
 
+def test_silence_while_the_database_was_away_is_no_sign(
+    cloud: Cloud, guests: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(cloud, "silent")
+    seen = cloud.world.now() - nodes.DEAD_AFTER - 5
+    cloud.db.run_sync(lambda tx: tx.execute(node.update().values(seen=seen)))
+    assert "is down" in why(guests)
+    monkeypatch.setattr(cloud.db, "missed", lambda within: 20.0 if within == nodes.DEAD_AFTER else 0.0)
+    assert make(guests)[HOST] == "silent"
+    monkeypatch.setattr(cloud.db, "missed", lambda within: 4.0)
+    assert "is down" in why(guests)
+
+
 def test_without_nodes(guests: Servers) -> None:
     assert "No node has joined this cloud yet" in why(guests)
 

@@ -147,6 +147,24 @@ def _lost_snapshot(tx: Tx) -> None:
         tx.execute(image.image_property.insert().values(image_id=image_id, name="image_location", value="snapshot"))
 
 
+def _subport_elsewhere(tx: Tx) -> None:
+    """The server's port as a trunk's parent, and a subport that is not bound where it is."""
+    parent = tx.first(sa.select(network.port).where(network.port.c.device_owner.like("compute:%")))
+    assert parent is not None
+    common = {"project_id": parent.project_id, "description": "", "created": 0.0, "updated": 0.0, "revision": 0}
+    tx.execute(network.trunk.insert().values(
+        id="t", name="", admin_state_up=True, status="ACTIVE", port_id=parent.id, **common
+    ))
+    below = parent._asdict() | {
+        "id": "below", "mac": "fa:16:3e:ff:ff:ff", "device_id": "t", "device_owner": "trunk:subport",
+        "host": "elsewhere",
+    }
+    tx.execute(network.port.insert().values(**below))
+    tx.execute(network.subport.insert().values(
+        port_id="below", trunk_id="t", segmentation_type="vlan", segmentation_id=101
+    ))
+
+
 _COMPUTE_PORT = network.port.c.device_owner.like("compute:%")
 _HELD = sa.select(network.port.c.id).where(_COMPUTE_PORT)
 
@@ -166,6 +184,7 @@ DATABASE: dict[str, tuple[str, str, Callable[[Tx], object]]] = {
     "port bound elsewhere": ("ports", "is bound to", lambda tx: tx.execute(
         network.port.update().where(_COMPUTE_PORT).values(host="elsewhere")
     )),
+    "subport bound elsewhere": ("ports", "its parent", _subport_elsewhere),
     "own port not there": ("ports", "is not there", _update(compute.server, own_ports=["gone"])),
     "server stopped": ("guests", "and its guest runs", _update(compute.server, vm_state="stopped")),
     "server elsewhere": ("guests", "its guest on", _update(compute.server, host="elsewhere")),

@@ -250,3 +250,15 @@ def test_a_group_snapshot_of_which_one_fails_has_failed(volumes: Volumes, operat
     operator.refused(operator.post(act, {"reset_status": {"status": "lost"}}), 400)
     assert volumes.client.delete(V3 + path, version="3.71").status_code == 202
     _gone(volumes, path)
+
+
+def test_whose_a_group_is_is_told_to_operators(
+    volumes: Volumes, operator: Volumes, kind: dict[str, Any], fast: dict[str, Any]
+) -> None:
+    made = make(volumes, kind, fast)
+    path = f"/groups/{made}"
+    project = operator.get(path, "3.58")["group"]["project_id"]
+    assert project == volumes.client.get("/identity/v3/auth/projects").json()["projects"][0]["id"]
+    assert "project_id" not in operator.get(path, "3.57")["group"]
+    assert "project_id" not in volumes.get(path, "3.58")["group"]
+    assert {"project_id"} & set(volumes.get("/groups/detail")["groups"][0]) == set()

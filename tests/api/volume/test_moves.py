@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -49,8 +51,6 @@ def test_a_volume_moves_to_another_node(operator: Volumes, volumes: Volumes, clo
     one = volumes.make(size=2, name="n")
     here, there = host(operator, one), other(operator, one)
     assert operator.act(one, "os-migrate_volume", {"host": there, "force_host_copy": False}).status_code == 202
-    assert volumes.show(one)["status"] == "maintenance"
-    volumes.refused(volumes.client.delete(f"{V3}/volumes/{one}"), 400, "maintenance")
     found = moved(operator, one)
     assert (found["os-vol-host-attr:host"], found["size"], found["name"]) == (there, 2, "n")
     nodes = here.partition("@")[0], there.partition("@")[0]
@@ -85,6 +85,8 @@ def test_a_move_whose_task_is_lost_is_undone(operator: Volumes, volumes: Volumes
     here, there = host(operator, one), other(operator, one)
     assert operator.act(one, "os-migrate_volume", {"host": there}).status_code == 202
     eventually(operator.client, lambda: any(kind == "volume.fetch" for _, kind, _ in tasks_of(cloud, one)))
+    assert volumes.show(one)["status"] == "maintenance"
+    volumes.refused(volumes.client.delete(f"{V3}/volumes/{one}"), 400, "maintenance")
 
     def lose(tx: Any) -> None:
         tx.execute(task.delete().where(task.c.kind == "volume.fetch"))
@@ -189,6 +191,26 @@ def test_a_volume_is_taken_out_and_brought_back(operator: Volumes, cloud: Cloud)
     operator.refused(manage(operator, host=where, ref={"source-name": f"volume-{old}"}), 400, "not managed")
     operator.snap(new)
     assert cloud.db.run_sync(lambda tx: tx.all(sa.select(unmanaged).where(unmanaged.c.id == old))) == []
+
+
+def test_what_a_node_keeps_is_listed_by_pages(operator: Volumes) -> None:
+    small = [operator.make(size=7) for _ in range(3)]
+    where = host(operator, small[0]).replace("#", "%23")
+
+    def listed(query: str) -> list[tuple[int, str]]:
+        found = operator.get(f"/manageable_volumes/detail?host={where}&{query}")["manageable-volumes"]
+        return [(one["size"], one["reference"]["source-name"]) for one in found]
+
+    everything = sorted(listed(""))
+    assert listed("sort=size:asc,reference:asc") == everything
+    assert listed("sort_key=size,reference&sort_dir=desc,desc") == everything[::-1]
+    assert listed("sort=reference") == sorted(everything, key=lambda one: one[1], reverse=True)
+    marker = quote(json.dumps({"source-name": everything[0][1]}))
+    assert listed(f"sort=size:asc,reference:asc&limit=1&marker={marker}") == everything[1:2]
+    for query in ("sort=name", "sort=size:up", "marker=x", "marker=" + quote('{"source-name": "x"}')):
+        operator.refused(operator.client.get(f"{V3}/manageable_volumes?host={where}&{query}", version="3.8"), 400)
+    for one in small:
+        operator.drop(one)
 
 
 def test_what_cannot_be_brought_back_is_left_as_it_is(operator: Volumes) -> None:

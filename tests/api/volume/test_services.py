@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from pileus.cloud import Cloud
+from pileus.volume.tables import backend
 from tests.api.volume.bench import V3, Volumes
 from tests.api.volume.test_types import make as make_type
 from tests.api.volume.test_types import put
@@ -145,7 +148,60 @@ def test_extensions_filters_and_clusters(volumes: Volumes, operator: Volumes) ->
     assert len(volumes.get("/resource_filters")["resource_filters"]) == 9
     assert operator.get("/clusters") == operator.get("/clusters/detail") == {"clusters": []}
     operator.refused(operator.client.get(f"{V3}/clusters/one", version="3.7"), 404)
-    assert operator.post("/workers/cleanup", {}).json() == {"cleaning": [], "unavailable": []}
+
+
+def test_nothing_is_cleaned_up_elsewhere_and_what_is_down_is_unavailable(operator: Volumes, cloud: Cloud) -> None:
+    def clean(**asked: Any) -> Any:
+        reply = operator.post("/workers/cleanup", asked, "3.24")
+        assert reply.status_code == 202, reply.text
+        found = reply.json()
+        assert found.pop("cleaning") == []
+        assert set(found) == {"unavailable"}
+        return [one["host"] for one in found["unavailable"]]
+
+    assert clean() == []
+    gone = "nowhere"
+    cloud.db.run_sync(lambda tx: tx.execute(backend.insert().values(
+        node=gone, id="an-id", backend="fake", total_gib=1.0, free_gib=1.0, disabled=True, seen=0.0, created=0.0,
+        updated=0.0,
+    )))
+    try:
+        [one] = operator.post("/workers/cleanup", {}, "3.24").json()["unavailable"]
+        assert one == {"id": "an-id", "host": "nowhere@fake", "binary": "cinder-volume", "cluster_name": None}
+        for asked in ({"host": gone}, {"service_id": "an-id"}, {"disabled": True}, {"binary": "cinder-volume"},
+                      {"resource_type": "volume", "resource_id": str(UUID(int=1)), "host": gone}):
+            assert clean(**asked) == ["nowhere@fake"], asked
+        for asked in ({"host": "x"}, {"service_id": 7}, {"disabled": "false"}, {"binary": "cinder-scheduler"},
+                      {"cluster_name": "x"}, {"is_up": True}):
+            assert clean(**asked) == [], asked
+    finally:
+        cloud.db.run_sync(lambda tx: tx.execute(backend.delete().where(backend.c.node == gone)))
+    for wrong in ({"colour": 1}, {"binary": "cinder-backup"}, {"resource_type": "Backup"}, {"resource_id": "x"},
+                  {"resource_id": str(UUID(int=1))}):
+        operator.refused(operator.post("/workers/cleanup", wrong, "3.24"), 400)
+    assert operator.post("/workers/cleanup", {}, "3.23").status_code == 404
+
+
+def test_there_are_no_clusters_to_name(operator: Volumes) -> None:
+    host = keeper(operator)
+    for action in ("freeze", "thaw", "failover"):
+        operator.refused(put(operator, f"/os-services/{action}", {"host": host, "cluster": "x"}), 400, "cluster")
+    listed = f"{V3}/manageable_volumes?host={host}&cluster=x"
+    operator.refused(operator.client.get(listed, version="3.17"), 400, "cluster")
+    assert operator.client.get(listed, version="3.16").status_code == 200
+    made, move = operator.make(), "os-migrate_volume"
+    operator.refused(operator.act(made, move, {"host": host, "cluster": "x"}, "3.16"), 400, "cluster")
+    operator.refused(operator.act(made, move, {"host": host, "cluster": None}, "3.15"), 400, "unexpected")
+    operator.drop(made)
+
+
+def test_pools_by_what_they_can(operator: Volumes) -> None:
+    path = "/scheduler-stats/get_pools"
+    assert len(operator.get(f"{path}?multiattach=True", "3.28")["pools"]) == 2
+    assert operator.get(f"{path}?multiattach=False", "3.28")["pools"] == []
+    assert operator.get(f"{path}?colour=red&detail=True", "3.30")["pools"] == []
+    assert len(operator.get(f"{path}?colour=red", "3.27")["pools"]) == 2
+    operator.refused(operator.client.get(f"{V3}{path}?colour=red", version="3.31"), 400, "colour")
 
 
 @pytest.mark.parametrize(("resource", "path"), [
@@ -155,7 +211,8 @@ def test_extensions_filters_and_clusters(volumes: Volumes, operator: Volumes) ->
 def test_what_is_told_to_be_a_filter_is_one(volumes: Volumes, resource: str, path: str) -> None:
     [found] = volumes.get(f"/resource_filters?resource={resource}")["resource_filters"]
     values = {"size": "1", "bootable": "true", "multiattach": "true", "metadata": "{'a':'b'}", "glance_metadata":
-              "{'a':'b'}", "created_at": "gt:2099-01-01T00:00:00", "updated_at": "gt:2099-01-01T00:00:00"}
+              "{'a':'b'}", "consumes_quota": "true", "created_at": "gt:2099-01-01T00:00:00",
+              "updated_at": "gt:2099-01-01T00:00:00"}
     for name in found["filters"]:
         reply = volumes.client.get(f"{V3}{path}?{name}={values.get(name, 'x')}", version="3.71")
         assert reply.status_code in (200, 404), (name, reply.text)

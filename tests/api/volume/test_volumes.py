@@ -7,6 +7,7 @@ from typing import Any
 
 from pileus.cloud import Cloud
 from pileus.image import images
+from pileus.volume import backends
 from tests.api.compute.guests import make_image
 from tests.api.compute.people import Person, join
 from tests.api.conftest import Client
@@ -67,6 +68,22 @@ def test_fields_come_with_their_versions(volumes: Volumes) -> None:
         assert set(volumes.show(made, version)) - set(before) == new
 
 
+def test_what_no_volume_has_is_refused_from_3_53_on(volumes: Volumes) -> None:
+    volumes.refused(volumes.ask("3.53", status="error"), 400, "status")
+    reply = volumes.ask("3.52", status="error", user_id="somebody")
+    assert reply.status_code == 202, reply.text
+    found = volumes.settled(reply.json()["volume"]["id"], "available")
+    assert found["user_id"] != "somebody"
+
+
+def test_it_names_the_service_that_keeps_it(volumes: Volumes, operator: Volumes, cloud: Cloud) -> None:
+    made = volumes.make()
+    node = operator.show(made)["os-vol-host-attr:host"].partition("@")[0]
+    row: Any = cloud.db.run_sync(lambda tx: backends.by_node(tx, node))
+    assert volumes.show(made)["service_uuid"] == row.id
+    assert volumes.get("/volumes/detail", "3.48")["volumes"][0]["service_uuid"] == row.id
+
+
 def test_another_project_does_not_see_it(cloud: Cloud, anonymous: Client, volumes: Volumes) -> None:
     made = volumes.make()
     stranger = join(cloud, anonymous).client
@@ -108,7 +125,9 @@ def test_it_is_renamed(volumes: Volumes) -> None:
     reply = volumes.client.put(f"{V3}/volumes/{made}", {"volume": {"name": "new", "description": None}})
     assert (reply.status_code, reply.json()["volume"]["name"]) == (200, "new")
     assert volumes.show(made)["metadata"] == {"k": "v"}
-    volumes.refused(volumes.client.put(f"{V3}/volumes/{made}", {"volume": {}}), 400)
+    reply = volumes.client.put(f"{V3}/volumes/{made}", {"volume": {}}, version="3.52")
+    assert (reply.status_code, reply.json()["volume"]["name"]) == (200, "new")
+    volumes.refused(volumes.client.put(f"{V3}/volumes/{made}", {"volume": {}}, version="3.53"), 400)
 
 
 def test_it_is_extended(volumes: Volumes) -> None:

@@ -140,6 +140,12 @@ def processes(server: str) -> set[tuple[str, str]]:
 # -- waiting and judging
 
 
+def deadlocks(lab: Lab) -> int:
+    """How many transactions PostgreSQL has ended because two waited for each other."""
+    database = lab.node("database").part("postgresql")
+    return int(database.sql("SELECT sum(deadlocks) FROM pg_stat_database") or 0)  # type: ignore[attr-defined]
+
+
 def until(fine: Callable[[], bool], seconds: float, what: str) -> float:
     """Wait until it is so; how many seconds it took."""
     began = time.monotonic()

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pileus.cluster.balancer import Controller, Front, render
+from tests.ports import free_port
 
 _PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
 
@@ -69,17 +70,11 @@ def _controllers(*fakes: Fake, services: tuple[tuple[str, ...], ...] = ()) -> li
     ]
 
 
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _balanced(folder: Path, controllers: list[Controller]) -> Iterator[Front]:
     """A running HAProxy."""
     assert _PROGRAM, "HAProxy is missing: install it with `scripts/install-system test`"
-    front = Front(bind="127.0.0.1", port=_free(), cluster_port=_free())
+    front = Front(bind="127.0.0.1", port=free_port(), cluster_port=free_port())
     file = folder / "haproxy.cfg"
     file.write_text(render(controllers, front))
     with subprocess.Popen([_PROGRAM, "-db", "-f", str(file)], stdout=subprocess.DEVNULL) as process:

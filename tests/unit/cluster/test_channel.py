@@ -302,3 +302,13 @@ def test_an_answer_that_is_too_large_is_an_error_and_not_an_end(monkeypatch: pyt
             assert await wire.ends[0].call("small") == b"small"
 
     asyncio.run(run())
+
+
+def test_a_node_whose_controller_was_cut_off_is_heard_by_another_before_it_counts_as_down() -> None:
+    """The worst case: cut just before a heartbeat and just after a word of the controller, written a turn later."""
+    from pileus.cluster import heartbeats
+    from pileus.node import agent
+    from pileus.node.contract import DEAD_AFTER
+
+    last_written = agent._HEARTBEAT + heartbeats.EVERY
+    assert last_written + channel.SILENT + heartbeats.EVERY + 3.0 < DEAD_AFTER

@@ -26,7 +26,7 @@ def place(name: str, memory: int, **more: Any) -> Place:
 def ask(policy: str = "", resources: dict[str, int] | None = None, **settings: Any) -> Ask:
     group = Group(id="g", policy=policy) if policy else None
     wish = Wish(demand=Demand(resources=resources or {"MEMORY_MB": 64, "VCPU": 1}), group=group)
-    return Ask(wish, "p", Settings(**settings), 0.0)
+    return Ask(wish, "p", Settings(**settings), 0.0, 0.0)
 
 
 def names(asked: Ask, *places: Place) -> list[str]:

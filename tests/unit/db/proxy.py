@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from tests.ports import free_port
+
 
 class Proxy:
     """Listens on a port of loopback and carries what comes to a unix socket, while it is up."""
@@ -19,7 +21,7 @@ class Proxy:
         self._lines: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
         self.made = 0
         self.up()
 
@@ -39,7 +41,6 @@ class Proxy:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         listener.listen(64)
-        self.port = listener.getsockname()[1]
         self._listener = listener
         self._start(self._accept, listener)
 
@@ -63,6 +64,11 @@ class Proxy:
     def freeze(self) -> None:
         """Carry nothing, and keep all connections."""
         self._frozen.clear()
+
+    @property
+    def flows(self) -> bool:
+        """Whether it is not frozen."""
+        return self._frozen.is_set()
 
     def thaw(self) -> None:
         """Carry again."""

@@ -85,6 +85,7 @@ def test_a_commit_that_is_still_on_its_way_is_waited_for(
         remote.run_sync(lambda tx: tx.execute(item.insert().values(id=100)))
     work = Work()
     held: list[Any] = []
+    ending: list[threading.Timer] = []
 
     def later(commit: Commit, conn: Any) -> None:
         # The pool closes the connection here; at the server it lives on, until its packets come.
@@ -95,7 +96,8 @@ def test_a_commit_that_is_still_on_its_way_is_waited_for(
             monkeypatch.setattr(
                 remote.engine.dialect, name, lambda other, end=end: None if other is driver else end(other)
             )
-        threading.Timer(0.4, driver.commit if ends == "commit" else driver.rollback).start()
+        ending.append(threading.Timer(0.4, driver.commit if ends == "commit" else driver.rollback))
+        ending[0].start()
 
     lossy(later)
     began = time.monotonic()
@@ -103,6 +105,7 @@ def test_a_commit_that_is_still_on_its_way_is_waited_for(
     assert time.monotonic() - began > 0.3
     assert work.tried == (1 if ends == "commit" else 2)
     assert work.told == 1
+    ending[0].join()  # what the server has done is seen before its answer is here
     held[0].close()
 
 

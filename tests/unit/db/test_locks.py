@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from pileus.db.engine import Database, Tx
@@ -53,9 +55,53 @@ def test_a_transaction_that_bumped_reads_a_number_of_its_own(database: Database)
     assert database.run_sync(lambda tx: read_revision(tx, "r")) == 3
 
 
-def test_two_bumps_in_one_transaction_count(database: Database) -> None:
-    database.run_sync(lambda tx: (bump_revision(tx, "r"), bump_revision(tx, "r")))
-    assert database.run_sync(lambda tx: tx.scalar(sa.select(revision.c.value))) == 2
+def test_two_bumps_in_one_transaction_count_once_at_its_end(database: Database) -> None:
+    told: list[int] = []
+
+    def change(tx: Tx) -> tuple[int, int, Any]:
+        bump_revision(tx, "r", told.append)
+        first = read_revision(tx, "r")
+        bump_revision(tx, "r", told.append)
+        return first, read_revision(tx, "r"), tx.scalar(sa.select(revision.c.value))
+
+    first, second, there = database.run_sync(change)
+    assert first != second  # what was cached between the two is not good any more
+    assert (there, told) == (None, [1])
+    assert database.run_sync(lambda tx: tx.scalar(sa.select(revision.c.value))) == 1
+
+
+def test_a_counter_is_held_last_so_that_nobody_waits_in_a_circle(remote: Database) -> None:
+    """One counts first and takes a lock then, another the other way round: the database would have to end one."""
+    runs: list[str] = []
+
+    def one(tx: Tx) -> None:
+        runs.append("one")
+        bump_revision(tx, "r")
+        threading.Event().wait(0.05)
+        hold(tx, "lock")
+
+    def two(tx: Tx) -> None:
+        runs.append("two")
+        hold(tx, "lock")
+        threading.Event().wait(0.05)
+        bump_revision(tx, "r")
+
+    remote.run_sync(lambda tx: (hold(tx, "lock"), bump_revision(tx, "r")))
+    with ThreadPoolExecutor(2) as pool:
+        for end in [pool.submit(remote.run_sync, work) for work in (one, two)]:
+            end.result(30)
+    assert sorted(runs) == ["one", "two"]
+    assert remote.run_sync(lambda tx: read_revision(tx, "r"), write=False) == 3
+
+
+def test_a_transaction_that_fails_at_its_end_has_changed_nothing(database: Database) -> None:
+    def fail(count: int) -> None:
+        raise RuntimeError("at the end")
+
+    with pytest.raises(RuntimeError, match="at the end"):
+        database.run_sync(lambda tx: (take_lease(tx, "job", "me", 100.0, 10.0), bump_revision(tx, "r", fail)))
+    assert database.run_sync(lambda tx: read_revision(tx, "r"), write=False) == 0
+    assert database.run_sync(lambda tx: take_lease(tx, "job", "another", 100.0, 10.0))
 
 
 def test_a_lock_nobody_held_before_lets_one_in_at_a_time(remote: Database) -> None:

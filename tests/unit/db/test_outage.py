@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,11 @@ def test_a_short_outage_is_waited_for(place: tuple[str, str, str]) -> None:
         database.run_sync(lambda tx: _add(tx, 1))
         proxy.down()
         threading.Timer(0.5, proxy.up).start()
+        assert database.missed(60.0) == 0.0
         database.run_sync(lambda tx: _add(tx, 2))
         assert _ids(database) == [1, 2]
+        assert 0.3 < database.missed(60.0) < 5.0
+        assert database.missed(0.0) == 0.0
         database.close()
 
 
@@ -127,6 +131,50 @@ def test_one_that_answers_nothing_holds_nobody_for_ever(
             database.close()
 
     asyncio.run(main())
+
+
+def test_what_a_controller_that_vanished_had_locked_is_free_soon(
+    place: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pileus.db.hosts.IDLE_SECONDS", 1)
+    with Proxy(place[2]) as proxy, Proxy(place[2]) as other:
+        vanished, here = Database(_url(place, proxy), patience=0.3), Database(_url(place, other))
+        here.run_sync(lambda tx: _add(tx, 1))
+
+        def lock_and_vanish(tx: Tx) -> None:
+            tx.execute(item.update().values(value=1))
+            proxy.freeze()
+            tx.execute(item.update().values(value=2))
+
+        held = threading.Thread(target=_ignoring, args=(vanished, lock_and_vanish))
+        held.start()
+        while proxy.flows:
+            time.sleep(0.01)
+        here.run_sync(lambda tx: tx.execute(item.update().values(value=3)))
+        assert here.run_sync(lambda tx: tx.scalar(sa.select(item.c.value)), write=False) == 3
+        proxy.down()
+        held.join(10)
+        assert not held.is_alive()
+        assert here.run_sync(lambda tx: tx.scalar(sa.select(item.c.value)), write=False) == 3
+        vanished.close()
+        here.close()
+
+
+def _ignoring(database: Database, work: Callable[[Tx], None]) -> None:
+    with contextlib.suppress(Unreachable, OutcomeUnknown, sa.exc.DBAPIError):
+        database.run_sync(work)
+
+
+def test_migrations_may_take_their_time(place: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pileus.db.hosts.IDLE_SECONDS", 1)
+    with Proxy(place[2]) as proxy:
+        database = Database(_url(place, proxy))
+        with database.apart() as engine, engine.begin() as conn:
+            conn.execute(item.insert().values(id=1))
+            time.sleep(1.5)
+            conn.execute(item.insert().values(id=2))
+        assert _ids(database) == [1, 2]
+        database.close()
 
 
 def test_a_wrong_password_is_told_at_once(place: tuple[str, str, str]) -> None:

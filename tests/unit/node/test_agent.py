@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -243,3 +244,22 @@ def test_what_an_earlier_process_left_in_the_scratch_folder_goes(bench: Bench) -
     bench.agent.scratch.mkdir()
     (bench.agent.scratch / "snapshot-x").write_bytes(b"half")
     bench.run(then=lambda: not bench.agent.scratch.exists())
+
+
+def test_a_node_says_and_sets_how_loud_its_log_is(bench: Bench) -> None:
+    logger = logging.getLogger("pileus.node")
+    before = logger.level
+
+    async def talk() -> Any:
+        await bench.agent.answer("set_log_levels", {"prefix": "pileus.node", "level": "CRITICAL"})
+        return await bench.agent.answer("log_levels", {"prefix": "pileus.node"})
+
+    try:
+        found = asyncio.run(talk())
+        assert found["pileus.node"] == "CRITICAL"
+        assert set(found.values()) == {"CRITICAL"}
+        assert not logger.isEnabledFor(logging.ERROR)
+    finally:
+        for name in found:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        logger.setLevel(before)

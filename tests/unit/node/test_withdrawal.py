@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pileus.node import agent as agent_module
@@ -109,9 +110,36 @@ def test_a_short_cut_withdraws_nothing() -> None:
     assert len(link.reports) > 2, "the lease is renewed by what a controller answers"
 
 
-def test_without_a_lease_nothing_is_withdrawn() -> None:
-    import msgspec
+def _reports(*states: NodeNetwork) -> list[int]:
+    """The revisions that an agent reports that is given these states, one after another."""
 
+    async def work() -> list[int]:
+        link = Link(states[0])
+        agent: Any = Agent(link, None, Driver(), Path("/nowhere"))  # type: ignore[arg-type]
+        keeping = asyncio.create_task(agent._keep_network())
+        for state in states:
+            link.state = state
+            await agent.network_now()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        return [report.revision for report in link.reports]
+
+    return asyncio.run(work())
+
+
+def test_the_same_is_reported_once_unless_a_report_is_wanted() -> None:
+    first = msgspec.structs.replace(SERVING, lease=0.0, report_wanted=False)
+
+    def state(revision: int, **more: object) -> NodeNetwork:
+        return msgspec.structs.replace(first, revision=revision, **more)
+
+    assert _reports(state(1), state(2), state(3)) == [1], "what others' changes count up is no news"
+    assert _reports(state(1), state(2, report_wanted=True), state(3)) == [1, 2]
+    assert _reports(state(1), state(2, ports=()), state(3, ports=())) == [1, 2]
+    assert _reports(state(1), state(2, routers=()), state(3)) == [1, 2, 3]
+
+
+def test_without_a_lease_nothing_is_withdrawn() -> None:
     driver, link, _ = _run(msgspec.structs.replace(SERVING, lease=0.0), 0.5)
     assert len(driver.applied) == 1
     assert len(link.reports) == 1

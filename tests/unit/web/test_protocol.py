@@ -20,7 +20,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from uvicorn.server import ServerState
 
+from pileus.web import files
 from pileus.web.body import STRAIGHT, Body
+from pileus.web.call import WHOLE
 from pileus.web.errors import Problem
 from pileus.web.protocol import Protocol
 
@@ -38,10 +40,17 @@ class Server:
         self.problems: asyncio.Queue[str] = asyncio.Queue()
         self.read = 0  # bytes of the body that is read
         self.slow = asyncio.Event()
+        self.file = Path()
+        self.whole: list[bool] = []  # which replies went in one go
+        self.sent: asyncio.Queue[Exception | None] = asyncio.Queue()  # how files went
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI application."""
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if "reply" in headers:
+            return await self.answer(headers["reply"], scope, send)
+        if scope["method"] == "GET":
+            return await self.send_file(headers, scope, send)
         body = Body(receive, scope["extensions"][STRAIGHT], headers.get("content-length", ""), 1 << 40)
         status, text = 200, b""
         try:
@@ -52,6 +61,32 @@ class Server:
         head = [(b"content-length", str(len(text)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": text})
+
+    async def answer(self, how: str, scope: Any, send: Any) -> None:
+        """As many bytes as the path says, in one go or as ASGI has it."""
+        text = b"x" * int(scope["path"][1:])
+        head = [(b"content-length", str(len(text)).encode()), (b"x-kind", b"a\r\nx-more: b" if how == "bad" else b"a")]
+        if scope["method"] == "HEAD":
+            text = b""
+        self.whole.append(how != "asgi" and scope["extensions"][WHOLE](200, head, text))
+        if not self.whole[-1]:
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": text})
+
+    async def send_file(self, headers: dict[str, str], scope: Any, send: Any) -> None:
+        """Answer with as much of the file as the request says."""
+        at, length = (int(word) for word in headers["part"].split())
+        kernel = scope["extensions"].get(files.FILE)
+        assert (kernel is None) == (self.tls is not None)
+        with open(self.file, "rb") as file:  # noqa: ASYNC230
+            try:
+                head = [(b"content-length", str(length).encode())]
+                await send({"type": "http.response.start", "status": 200, "headers": head})
+                await files.send_body(send, kernel, file.fileno(), at, length)
+            except Exception as error:
+                self.sent.put_nowait(error)
+                raise
+            self.sent.put_nowait(None)
 
     async def digest(self, path: str, body: Body) -> bytes:
         """Reads the body as the path has it."""
@@ -291,3 +326,149 @@ async def healthy(server: Server) -> bool:
     writer.close()
     return answer == (200, told(b"ok"))
 
+
+
+def asked(at: int, length: int) -> bytes:
+    return f"GET / HTTP/1.1\r\nHost: test\r\nPart: {at} {length}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("length", [0, 1, 30_000, 9_000_000])
+def test_files_one_after_another_on_a_connection(run: Callable[[Test], None], tmp_path: Path, length: int) -> None:
+    content = os.urandom(length + 777)
+
+    async def test(server: Server) -> None:
+        server.file = tmp_path / "file"
+        server.file.write_bytes(content)
+        reader, writer = await server.connect()
+        writer.write(asked(700, length) * 2)  # the second waits until the first is answered
+        for _ in range(2):
+            assert await reply(reader) == (200, content[700 : 700 + length])
+        writer.write(head(3) + b"abc" + asked(0, length))
+        assert await reply(reader) == (200, told(b"abc"))
+        assert await reply(reader) == (200, content[:length])
+        for _ in range(3):
+            assert await server.sent.get() is None
+        writer.close()
+
+    run(test)
+
+
+def test_a_file_waits_for_a_slow_caller(run: Callable[[Test], None], tmp_path: Path) -> None:
+    content = os.urandom(20_000_000)
+
+    async def test(server: Server) -> None:
+        server.file = tmp_path / "file"
+        server.file.write_bytes(content)
+        reader, writer = await server.connect()
+        writer.write(asked(0, len(content)))
+        await asyncio.sleep(0.3)
+        assert server.sent.empty()
+        assert await reply(reader) == (200, content)
+        writer.close()
+
+    run(test)
+
+
+def test_the_caller_of_a_file_goes_away(run: Callable[[Test], None], tmp_path: Path) -> None:
+    async def test(server: Server) -> None:
+        server.file = tmp_path / "file"
+        server.file.write_bytes(bytes(20_000_000))
+        reader, writer = await server.connect()
+        writer.write(asked(0, 20_000_000))
+        await reader.readexactly(100_000)
+        writer.transport.abort()
+        assert await server.sent.get() is None
+        reader, writer = await server.connect()
+        writer.write(asked(3, 4))
+        assert await reply(reader) == (200, bytes(4))
+        writer.close()
+
+    run(test)
+
+
+def test_a_file_that_is_too_short_ends_the_connection(run: Callable[[Test], None], tmp_path: Path) -> None:
+    async def test(server: Server) -> None:
+        server.file = tmp_path / "file"
+        server.file.write_bytes(bytes(500_000))
+        reader, writer = await server.connect()
+        writer.write(asked(0, 500_001))
+        with pytest.raises(asyncio.IncompleteReadError):
+            await reply(reader)
+        assert isinstance(await server.sent.get(), OSError)
+        writer.close()
+
+    run(test)
+
+
+# -- replies in one go
+
+
+def wanted(method: str, size: int, how: str, *more: str) -> bytes:
+    return "\r\n".join([f"{method} /{size} HTTP/1.1", "Host: test", f"Reply: {how}", *more, "", ""]).encode()
+
+
+async def whole(reader: asyncio.StreamReader, length: int) -> tuple[list[bytes], bytes]:
+    lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    return [line for line in lines if not line.lower().startswith(b"date:")], await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("size", [0, 5, 200_000])
+def test_a_reply_in_one_go_is_as_asgis(run: Callable[[Test], None], size: int) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        for method, length in (("GET", size), ("HEAD", 0), ("GET", size)):
+            found = []
+            for how in ("asgi", "whole"):
+                writer.write(wanted(method, size, how))
+                found.append(await whole(reader, length))
+            assert found[0] == found[1]
+        assert server.whole == [False, True] * 3
+        writer.close()
+        ends = []
+        for how in ("asgi", "whole"):
+            reader, writer = await server.connect()
+            writer.write(wanted("GET", size, how, "Connection: close"))
+            ends.append((await whole(reader, size), await reader.read()))
+            writer.close()
+        assert ends[0] == ends[1]
+        assert b"connection: close" in ends[1][0][0]
+
+    run(test)
+
+
+def test_requests_at_once_are_answered_in_order_in_one_go(run: Callable[[Test], None]) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        writer.write(b"".join(wanted("GET", size, "whole") for size in range(1, 30)))
+        for size in range(1, 30):
+            assert await reply(reader) == (200, b"x" * size)
+        assert server.whole == [True] * 29
+        writer.close()
+
+    run(test)
+
+
+def test_a_header_that_breaks_lines_is_not_sent(run: Callable[[Test], None]) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        writer.write(wanted("GET", 5, "bad"))
+        assert await reader.read() == b""
+        assert server.whole == [False]
+        writer.close()
+
+    run(test)
+
+
+def test_a_slow_caller_of_replies_in_one_go_is_waited_for(run: Callable[[Test], None]) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        count, size = 60, 500_000
+        writer.write(b"".join(wanted("GET", size, "whole") for _ in range(count)))
+        while not server.whole or server.whole[-1]:  # until one has to wait
+            assert len(server.whole) < count
+            await asyncio.sleep(0.01)
+        for _ in range(count):
+            assert await reply(reader) == (200, b"x" * size)
+        writer.close()
+
+    run(test)

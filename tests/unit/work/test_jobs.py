@@ -116,7 +116,7 @@ def test_a_worker_lives_on_when_a_task_cannot_be_ended(cloud: Cloud, caplog: pyt
     good = _ask(cloud, "good", "image:2")
 
     async def main() -> None:
-        running = asyncio.create_task(cloud.run_jobs("me", workers=1))
+        running = asyncio.create_task(jobs.run(cloud, "me", workers=1))
         for _ in range(1000):
             await asyncio.sleep(0.005)
             cloud.bus.wake("")
@@ -128,3 +128,41 @@ def test_a_worker_lives_on_when_a_task_cannot_be_ended(cloud: Cloud, caplog: pyt
     asyncio.run(main())
     assert _state(cloud, good)[0] == "done"
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_workers_work_side_by_side_and_one_of_them_looks(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = asyncio.Queue[str]()
+    go = asyncio.Event()
+    looks = 0
+
+    async def job(cloud: Cloud, task: Task) -> object:
+        here.put_nowait(task.resource)
+        await go.wait()
+        return None
+
+    claim = tasks.claim
+
+    def count(tx: Tx, owner: str, now: float, hold: float) -> Task | None:
+        nonlocal looks
+        looks += 1
+        return claim(tx, owner, now, hold)
+
+    monkeypatch.setattr(tasks, "claim", count)
+    cloud.jobs["slow"] = job
+
+    async def main() -> None:
+        running = asyncio.create_task(jobs.run(cloud, "me", workers=3))
+        await asyncio.sleep(0.5)
+        assert looks == 1
+        made = [_ask(cloud, "slow", f"image:{number}") for number in range(4)]
+        cloud.bus.wake("")
+        seen = {await asyncio.wait_for(here.get(), 5) for _ in range(3)}
+        assert seen <= {f"image:{number}" for number in range(4)}
+        assert here.empty()  # all three are busy
+        go.set()
+        assert await asyncio.wait_for(here.get(), 5) not in seen
+        while any(_state(cloud, each)[0] != "done" for each in made):  # noqa: ASYNC110 - as another process sees it
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), 20))

@@ -280,3 +280,28 @@ def test_two_reports_at_once_end_a_task_once(remote: Database, tmp_path: Path) -
         made = bench.ask()
         with ThreadPoolExecutor(4) as pool:
             assert sorted(pool.map(lambda _: bench.end(made), range(4))) == [False, False, False, True]  # noqa: B023
+
+
+def test_what_waits_is_dropped_but_not_what_is_being_ended(remote: Database, tmp_path: Path) -> None:
+    """Whose end is written waits for the server, and who drops has it: neither may wait for the other."""
+    bench = Bench(bare_cloud(tmp_path, remote))
+    ending, waiting, other = bench.ask(), bench.ask(), bench.ask("server:2")
+    held, dropped = threading.Event(), threading.Event()
+    results: list[bool] = []
+
+    def end(tx: Tx, cloud: Cloud, task: Task, result: TaskResult) -> None:
+        held.set()
+        results.append(dropped.wait(20))
+
+    bench.cloud.results["build"] = end
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(bench.end, ending)
+        assert held.wait(20)
+        bench.run(lambda tx: tasks.drop(tx, "server:1"))
+        dropped.set()
+        assert told.result(20)
+    assert results == [True]
+    assert bench.row(ending).state == "done"
+    assert bench.row(other).state == "pending"
+    with pytest.raises(AssertionError):
+        bench.row(waiting)

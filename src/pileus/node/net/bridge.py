@@ -110,6 +110,7 @@ class BridgeDriver:
                 self._adopted = True
             await self._remove_gone(state, errors)
             up = await self._apply_networks(state, errors)
+            up |= await self._apply_subports(state, errors)
             await self._apply_routers(state, errors)
             applied, self._applied = self._applied, asyncio.Event()
             applied.set()
@@ -146,6 +147,30 @@ class BridgeDriver:
                 up.update(switch.wired(members))  # what could not be changed still carries traffic
 
         await asyncio.gather(*(one(network) for network in state.networks))
+        return up
+
+    async def _apply_subports(self, state: NodeNetwork, errors: dict[str, str]) -> set[str]:
+        """When all networks are as they shall be: before, a tap may be missing, or a tag still be another subport's."""
+        ready: dict[str, set[str]] = {}
+        for port in state.ports:
+            if port.branch is not None and port.network_id in self._switches:
+                here = ready.setdefault(port.network_id, set())
+                home = self._switches.get(port.branch.network_id)
+                if home is not None and home.joined(port.branch.parent_id):
+                    here.add(port.id)
+        up: set[str] = set()
+        for network_id, parents_joined in ready.items():
+            try:
+                async with self._lock_of(network_id):
+                    outcome: Outcome = await self._thread(self._switches[network_id].branch, parents_joined)
+            except Exception as fault:
+                errors.setdefault(network_id, _words(fault))
+                continue
+            up |= outcome.ports_up
+            for port_id, why in outcome.errors.items():
+                errors[port_id] = why
+                if self._errors.get(port_id) != why:
+                    _log.warning("subport %s of a trunk is not wired: %s", port_id, why)
         return up
 
     async def _apply_routers(self, state: NodeNetwork, errors: dict[str, str]) -> None:

@@ -34,6 +34,8 @@ _PLAIN = "{ ip, ip6, arp }"
 _SENT = "{ ip, ip6, arp, 0x8035 }"
 """What guests may send. RARP is how QEMU tells where a guest is that has just been moved; it goes to no guest."""
 
+_TAGGED = "{ 0x8100, 0x88a8 }"
+
 _ANY4 = "0.0.0.0/0"
 
 
@@ -88,10 +90,14 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int], known: SenderRule
     secured = [port for port in firewall.ports if port.port_security]
     marks = frozenset(f"{_quoted(port)} : {numbers[port.id]}" for port in secured)
     down = frozenset(_quoted(port) for port in firewall.ports if not port.admin_state_up)
+    # Frames with a subport's tag never come to this bridge. Others are of no network; and to the guest a frame that
+    # came here with a tag, from a port without filters, would look as if it were from a subport's network.
+    trunks = frozenset(_quoted(port) for port in firewall.ports if port.trunk)
     chains = {
         "from_port": Chain(
             (
                 "iifname @down drop",
+                f"iifname @trunks ether type {_TAGGED} drop",
                 # The bridge answers requests for addresses that it knows to be elsewhere. From elsewhere they are the
                 # announcements and probes of those who have them: heard here, but not to be answered.
                 f'iifname "{names.TUNNEL}" arp operation request arp daddr ip @elsewhere arp operation set reply',
@@ -107,6 +113,7 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int], known: SenderRule
         "to_port": Chain(
             (
                 "oifname @down drop",
+                f"oifname @trunks ether type {_TAGGED} drop",
                 f"oifname @secured ether type != {_PLAIN} drop",
                 "meta mark set 0",
                 "meta mark set oifname map @marks",
@@ -120,6 +127,7 @@ def _bridge_table(firewall: Firewall, numbers: dict[str, int], known: SenderRule
     containers = {
         "marks": Container("map", "ifname : mark", marks),
         "down": Container("set", "ifname", down),
+        "trunks": Container("set", "ifname", trunks),
         "elsewhere": Container("set", "ipv4_addr", frozenset(ip for ip, _ in known_elsewhere(firewall.network))),
         "secured": Container("set", "ifname", frozenset(_quoted(port) for port in secured)),
         "senders": Container(

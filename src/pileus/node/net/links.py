@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pileus.node.net import subports
 from pileus.node.net.names import METADATA4, METADATA6, UPLINK
 from pileus.node.net.namespaces import exists, ip_batch, remove, run
 
@@ -121,6 +122,7 @@ def remove_namespace(namespace: str) -> None:
     Devices with an end elsewhere go first, and so at once: the kernel empties a deleted namespace later, and
     until then the other end would look alive."""
     if exists(namespace):
+        subports.remove(namespace, subports.observe(namespace))
         paired = [name for name in observe_devices(namespace) if name.startswith(("qr-", "qg-", "rt-", UPLINK))]
         ip_batch(namespace, [f"link del {name}" for name in paired])
     remove(namespace)

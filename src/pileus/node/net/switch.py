@@ -9,11 +9,12 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
+from collections.abc import Collection
 
 import msgspec
 
 from pileus.node.contract import NetworkState, NodeFault, PortState, SecurityGroupState
-from pileus.node.net import cuts, dhcp, names, namespaces, ruleset
+from pileus.node.net import cuts, dhcp, names, namespaces, ruleset, subports
 from pileus.node.net.dnsmasq import Dnsmasq
 from pileus.node.net.firewall import Firewall, SenderRules, groups_for, render
 from pileus.node.net.links import (
@@ -91,8 +92,8 @@ class Switch:
         return Outcome(self.wired(ports), errors, network.dhcp_port is not None)
 
     def wired(self, ports: tuple[PortState, ...]) -> set[str]:
-        """The enabled ones of these ports whose taps are joined, as last known."""
-        return {port.id for port in ports if port.admin_state_up and self._joined(port.id)}
+        """The enabled ones of these ports whose taps are joined, as last known. Of subports `branch` tells."""
+        return {port.id for port in ports if port.admin_state_up and port.branch is None and self.joined(port.id)}
 
     def _healthy(self) -> bool:
         applied = self._applied
@@ -183,33 +184,55 @@ class Switch:
         with namespaces.inside(self.namespace):
             return {name for _, name in socket.if_nameindex() if name.startswith("tap")}
 
-    def _joined(self, port_id: str) -> bool:
+    def joined(self, port_id: str) -> bool:
+        """Whether the port's tap is joined to the network, as last known."""
         device = self._devices.get(names.tap(port_id))
         return device is not None and device.master == names.SWITCH
 
     def _leave_taps(self, ports: tuple[PortState, ...]) -> None:
         """Cut off taps of ports that are gone, before their rules go."""
+        branches = subports.observe(self.namespace)
+        roots = {names.tap(port.id): subports.root_of(port.branch) for port in ports if port.branch is not None}
+        lost = sorted(name for name, root in branches.items() if roots.get(name) != root)
+        subports.remove(self.namespace, lost)
         present, wanted = self._present(), {names.tap(port.id) for port in ports}
-        for name in [name for name in self._devices if name.startswith("tap")]:
-            if name not in present:
-                del self._devices[name]
         gone = sorted(present - wanted)
         namespaces.ip_batch(self.namespace, [f"link set {name} down nomaster" for name in gone])
-        for name in gone:
-            self._devices.pop(name, None)
+        for name in [name for name in self._devices if name.startswith("tap")]:
+            if name not in present or name in gone or name in lost:
+                del self._devices[name]
 
     def _join_taps(self, ports: tuple[PortState, ...]) -> None:
         """Join the taps that are there; called when their rules are in place."""
         present = self._present()
         lines: list[str] = []
-        mtu = self._devices[names.SWITCH].mtu
         for port in ports:
-            name = names.tap(port.id)
-            if name in present:
-                lines += self._set(Device(name, "", mtu, names.SWITCH, True, port.id))
+            if port.branch is not None:
+                continue
+            if names.tap(port.id) in present:
+                lines += self._join(port)
             else:
-                self._devices.pop(name, None)
+                self._devices.pop(names.tap(port.id), None)
         namespaces.ip_batch(self.namespace, lines)
+
+    def _join(self, port: PortState) -> list[str]:
+        mtu = self._devices[names.SWITCH].mtu
+        if port.branch is not None:
+            mtu = min(mtu, port.branch.mtu)
+        return self._set(Device(names.tap(port.id), "", mtu, names.SWITCH, True, port.id))
+
+    def branch(self, ready: Collection[str]) -> Outcome:
+        """Wire the subports that were applied; `ready` are those whose parents' taps are joined to their networks."""
+        ports = [port for port in self._applied[1] if port.branch is not None] if self._applied else []
+        # Not what only has the name: a tap that a guest had the port by before.
+        present = subports.observe(self.namespace) if ports else {}
+        for port in ports:
+            if names.tap(port.id) not in present:
+                self._devices.pop(names.tap(port.id), None)  # the kernel took it away together with the parent's tap
+        up, errors = subports.wire(self._settings.prefix, self.namespace, ports, present, ready, self._join)
+        for port_id in errors:
+            self._devices.pop(names.tap(port_id), None)
+        return Outcome(up, errors, False)
 
     def open_tap(self, port_id: str) -> int:
         """A descriptor on the tap of a port that has been applied; the tap is joined to the network.
@@ -217,7 +240,7 @@ class Switch:
         Raises NodeFault if the port is not known here."""
         applied = self._applied
         port = next((port for port in applied[1] if port.id == port_id), None) if applied else None
-        if port is None:
+        if port is None or port.branch is not None:
             raise NodeFault(f"port {port_id} is not among the ports of network {self.id} on this node")
         descriptor = open_tap(self.namespace, names.tap(port_id))
         # A tap of the same name may have come and gone since.
@@ -232,8 +255,10 @@ class Switch:
         self._devices.pop(names.tap(port_id), None)
 
     def knows(self, port_id: str) -> bool:
-        """Whether the port has been applied."""
-        return self._applied is not None and any(port.id == port_id for port in self._applied[1])
+        """Whether the port has been applied, and has a tap of its own."""
+        return self._applied is not None and any(
+            port.id == port_id and port.branch is None for port in self._applied[1]
+        )
 
     # -------------------------------------------------------------------------------------- rules
 

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from pileus.node.contract import NodeFault
 from pileus.node.hypervisor.qemu import ports, process
-from pileus.node.hypervisor.qemu.files import own, to_its_end
+from pileus.node.hypervisor.qemu.files import own
 from pileus.node.hypervisor.qemu.listeners import listen
 from pileus.node.hypervisor.qemu.monitor import Event, Monitor
 from pileus.node.hypervisor.qemu.process import ProcessId
 from pileus.node.storage.files import Record, VolumeFiles
 from pileus.node.storage.place import Place
+from pileus.threads import to_its_end
 
 NODE = "volume"  # the daemon's name of the disk
 

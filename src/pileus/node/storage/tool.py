@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from pileus.node.hypervisor.qemu.files import to_its_end
 from pileus.node.hypervisor.qemu.process import run_limited
 from pileus.node.hypervisor.qemu.settings import Account
 from pileus.node.hypervisor.qemu.watched import run_watched
+from pileus.threads import to_its_end
 
 GIB = 1 << 30
 

@@ -11,10 +11,10 @@ from collections import Counter
 
 from pileus.node.contract import NodeFault
 from pileus.node.hypervisor.qemu import psk
-from pileus.node.hypervisor.qemu.files import to_its_end
 from pileus.node.storage.daemon import NODE, Daemon
 from pileus.node.storage.files import VolumeFiles
 from pileus.node.storage.place import Place, safe
+from pileus.threads import to_its_end
 
 _LOG = logging.getLogger("pileus.node")
 COPY = "copy-"  # begins the names of snapshots that are there for a copy that goes on

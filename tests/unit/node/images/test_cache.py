@@ -20,9 +20,13 @@ def ref(data: bytes = DATA, sha512: str | None = None) -> ImageRef:
 class Source:
     def __init__(self, data: bytes = DATA, fail_after: int | None = None) -> None:
         self.data, self.fail_after, self.calls = data, fail_after, 0
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
 
     async def fetch(self, image_id: str) -> AsyncIterator[bytes]:
         self.calls += 1
+        self.asked.set()
+        await self.go_on.wait()
         for start in range(0, len(self.data), 100_000):
             if self.fail_after is not None and start > self.fail_after:
                 raise ConnectionResetError("gone")
@@ -69,7 +73,13 @@ def test_a_failure_is_told_to_all_and_the_next_one_tries_again(tmp_path: Path) -
     cache = ImageCache(tmp_path, source.fetch)
 
     async def ask() -> None:
-        results = await asyncio.gather(*(cache.path(ref()) for _ in range(3)), return_exceptions=True)
+        source.go_on.clear()
+        asking = [asyncio.create_task(cache.path(ref()))]
+        await source.asked.wait()
+        asking += [asyncio.create_task(cache.path(ref())) for _ in range(2)]
+        await asyncio.sleep(0)  # they wait for the same now
+        source.go_on.set()
+        results = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(result, NodeFault) for result in results)
         source.fail_after = None
         assert (await cache.path(ref())).read_bytes() == DATA

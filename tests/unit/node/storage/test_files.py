@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pileus.node.storage.adoption import remove_all
 from pileus.node.storage.driver import FileStorage
 from pileus.node.storage.protocol import Storage, VolumeGone
 from pileus.node.storage.settings import FileSettings
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-storage-daemon") is None, reason="qemu-storage-daemon is not installed"
@@ -50,10 +50,7 @@ class Node:
         self.storage: FileStorage = None  # type: ignore[assignment]
 
     async def __aenter__(self) -> Node:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        first = 20000 + port % 10000
+        first = free_port(21)
         settings = FileSettings(state_dir=self.folder, user=None, ports=(first, first + 20), watch_interval=0.2)
         self.storage = FileStorage(settings, self.images)
         await self.storage.start()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from pileus.node.contract import MoveTarget, NodeFault, ServerSpec
 from pileus.node.hypervisor.qemu.process import ProcessId
 from pileus.node.hypervisor.qemu.settings import Account
-
-T = TypeVar("T")
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -58,17 +53,6 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     settle(fresh, path)
-
-
-async def to_its_end(function: Callable[..., T], *arguments: object) -> T:
-    """Run something short in a thread. Who is cancelled waits for it first: what comes next, as the guest's removal,
-    must not meet a thread that still writes."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
 
 
 def settle(fresh: Path, path: Path) -> None:

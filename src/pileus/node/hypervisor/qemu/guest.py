@@ -16,13 +16,14 @@ from pileus.node.contract import GuestState, NicSpec, NodeFault, ServerSpec, Vol
 from pileus.node.hypervisor.qemu import disks, exports, nics, process, psk, saving, snapshots, volumes
 from pileus.node.hypervisor.qemu.commandline import Machine, build, wants_agent
 from pileus.node.hypervisor.qemu.disks import Bases, volume_device
-from pileus.node.hypervisor.qemu.files import GuestFiles, Record, to_its_end
+from pileus.node.hypervisor.qemu.files import GuestFiles, Record
 from pileus.node.hypervisor.qemu.host import Host
 from pileus.node.hypervisor.qemu.layout import default_cpu
 from pileus.node.hypervisor.qemu.listeners import listening
 from pileus.node.hypervisor.qemu.monitor import Event, Monitor, MonitorGone
 from pileus.node.hypervisor.qemu.nics import Nic
 from pileus.node.hypervisor.qemu.process import ProcessId
+from pileus.threads import to_its_end
 
 QUIT_TIMEOUT = 15.0
 REMAINS = {"moved": "moved", "incoming": "taking", "taking": "taking"}

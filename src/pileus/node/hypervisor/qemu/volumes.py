@@ -12,10 +12,10 @@ import msgspec
 from pileus.node.contract import NodeFault, ServerSpec, VolumeSpec
 from pileus.node.hypervisor.qemu import psk
 from pileus.node.hypervisor.qemu.disks import volume_blockdev, volume_device, volume_key, volume_node
-from pileus.node.hypervisor.qemu.files import to_its_end
 from pileus.node.hypervisor.qemu.monitor import Monitor, QmpError
 from pileus.node.hypervisor.qemu.settings import Account
 from pileus.node.hypervisor.qemu.unplug import unplug
+from pileus.threads import to_its_end
 
 FIRST_SCSI, LAST_SCSI = 16, 255  # ids on the SCSI controller, of which local disks have the first
 VIRTIO_SERIAL = 20  # bytes that virtio-blk has for it

@@ -1,4 +1,4 @@
-"""The files of a guest while something is broken off."""
+"""Threads whose caller is cancelled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pileus.node.hypervisor.qemu.files import to_its_end
+from pileus.threads import to_its_end
 
 
 def test_who_is_cancelled_waits_for_the_thread() -> None:
