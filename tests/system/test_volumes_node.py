@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,31 +18,31 @@ import msgspec
 import pytest
 from tests.system.test_qemu import GUEST, Console, Images, Taps, spec_for, until
 
-from pileus.node.assemble import clean_host, prepare_host
 from pileus.node.contract import ConfigDriveFile, ImageRef, NodeFault, ServerSpec, VolumeExport, VolumeSpec, VolumeTask
-from pileus.node.guestimage import cached
 from pileus.node.hypervisor.qemu import Qemu, QemuSettings, process
 from pileus.node.storage.adoption import remove_all
 from pileus.node.storage.driver import FileStorage
 from pileus.node.storage.settings import FileSettings
-from pileus.settings import Settings
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.usefixtures("accounts"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs QEMU"),
     pytest.mark.skipif(shutil.which("qemu-storage-daemon") is None, reason="needs qemu-storage-daemon"),
 ]
 
 ORDERS = b"""#!/bin/sh
-# The console is ours until the next start.
+# The console is ours until the next start, the kernel's warnings included.
+dmesg -n 1
 sed /ttyS0/d /etc/inittab >/run/inittab; mount --bind /run/inittab /etc/inittab
 kill -HUP 1; sleep 1; killall getty; sleep 1
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo
 put() { head -c 4096 /dev/zero | tr '\\0' "$3" >/tmp/b; dd if=/tmp/b of=/dev/$1 bs=4k seek=$2 conv=notrunc oflag=direct
 }
-get() { n=0; while [ ! -b /dev/$1 ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done
+# The kernel makes a disk's node in /dev a moment before the disk can be opened.
+get() { n=0; until dd if=/dev/$1 of=/dev/null count=1 2>/dev/null || [ $n -ge 100 ]; do sleep 0.1; n=$((n+1)); done
 dd if=/dev/$1 bs=4k skip=$2 count=1 iflag=direct 2>/dev/null | head -c 1; }
 echo takes-orders
 while read -r line; do eval "$line" 2>/dev/null; echo "end-of-order"; done
@@ -132,19 +131,8 @@ class Person:
         return self.console.text().partition("end-of-order")[0].strip()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    settings = Settings(state_dir=str(tmp_path_factory.mktemp("account")))
-    prepare_host(settings)
-    yield
-    clean_host(settings)
-
-
 @pytest.fixture
-def world() -> Iterator[World]:
-    cached(GUEST.parent)
-    directory = Path(tempfile.mkdtemp(prefix="pv-", dir="/var/tmp"))
-    directory.chmod(0o755)
+def world(directory: Path) -> Iterator[World]:
     made = World(directory)
     try:
         yield made
@@ -154,7 +142,6 @@ def world() -> Iterator[World]:
                 os.kill(int(entry.name), signal.SIGKILL)
         asyncio.run(remove_all(directory / "a"))
         made.taps.close()
-        shutil.rmtree(directory)
 
 
 @contextlib.asynccontextmanager
