@@ -150,7 +150,7 @@ class Process:
         GET /healthz/ready says 404 instead, by which HAProxy sends nothing new and lets end what goes on."""
         problem = ""
         try:
-            await self.cloud.db.run(lambda tx: tx.conn.exec_driver_sql("SELECT 1").scalar(), write=False, patience=1.0)
+            await self.cloud.db.ping()
         except Exception as error:
             problem = f"database: {type(error).__name__}"
         late = [name for name, agent in self.nodes.agents.items() if not agent.ready.is_set()]

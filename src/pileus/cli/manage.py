@@ -36,10 +36,11 @@ class Verb:
 
 def _services(tx: Tx, cloud: Cloud) -> Rows:
     from pileus.cluster import controllers
+    from pileus.cluster.liveness import moment
     from pileus.compute import availability_zones, nodes
-    from pileus.network import agents
+    from pileus.network import agents, placing
 
-    now = cloud.world.now()
+    now = moment(cloud)
     zones = availability_zones.by_host(tx)
     rows: Rows = [("Binary", "Host", "Zone", "Status", "State", "Updated At")]
     for row in controllers.listing(tx):
@@ -51,7 +52,7 @@ def _services(tx: Tx, cloud: Cloud) -> Rows:
         rows.append(("nova-compute", row.name, zone, status, _state(nodes.is_up(row, now)), iso_z(row.seen)))
     for row in agents.listing(tx):
         status = "enabled" if row.admin_state_up else "disabled"
-        up = row.heartbeat > now - nodes.DEAD_AFTER
+        up = placing.is_alive(row, now)
         rows.append((row.kind, row.node, "internal", status, _state(up), iso_z(row.heartbeat)))
     return rows
 

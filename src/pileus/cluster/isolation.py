@@ -22,16 +22,9 @@ _LOG = logging.getLogger("pileus.cluster")
 AFTER = 6.0
 """Seconds without the database after which the others are asked: a restart or a failover takes no longer, mostly."""
 _ANSWER = 3.0
+"""Seconds that another controller has for its answer, in which it asks the database itself."""
+OWN_ANSWER = 2.0
 HAS_IT = b"yes"
-
-
-async def has_database(cloud: Cloud) -> bool:
-    """Whether the database answers this controller."""
-    try:
-        await cloud.db.run(lambda tx: tx.conn.exec_driver_sql("SELECT 1").scalar(), write=False, patience=1.0)
-    except Exception:
-        return False
-    return True
 
 
 class Isolation:
@@ -53,6 +46,8 @@ class Isolation:
     async def away(self) -> None:
         """The database has not answered."""
         if self.cloud.world.monotonic() - self._there < AFTER or not self._sessions:
+            return
+        if await self.cloud.db.answers(OWN_ANSWER):  # it is there, and all our connections are busy
             return
         for name, answer in zip(self._others, await self._ask(), strict=True):
             if answer:

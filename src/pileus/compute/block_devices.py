@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pileus.cloud import Cloud
+    from pileus.cluster.liveness import Moment
     from pileus.compute.ends import End
     from pileus.db.engine import Tx
 
@@ -54,7 +55,7 @@ def prepare(tx: Tx, cloud: Cloud, row: Any, request_id: str, *, anew: bool = Fal
     return bool(found)
 
 
-def out_of_reach(tx: Tx, now: float, *volume_ids: str) -> str:
+def out_of_reach(tx: Tx, now: Moment, *volume_ids: str) -> str:
     """Why a server could not have these volumes now: the node of one is down. "" where it could."""
     for one in volumes.infos(tx, volume_ids).values() if volume_ids else ():
         kept = backends.by_node(tx, one.node) if one.node else None

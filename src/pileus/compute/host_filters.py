@@ -15,6 +15,7 @@ from pileus.compute.demand import satisfies
 from pileus.compute.places import Metadata, Place
 
 if TYPE_CHECKING:
+    from pileus.cluster.liveness import Moment
     from pileus.compute.scheduler import Wish
     from pileus.settings import Settings
 
@@ -25,7 +26,7 @@ class Ask:
 
     __slots__ = ("counts", "heard", "now", "others", "project_id", "same", "settings", "wish")
 
-    def __init__(self, wish: Wish, project_id: str, settings: Settings, now: float, heard: float) -> None:
+    def __init__(self, wish: Wish, project_id: str, settings: Settings, now: float, heard: Moment) -> None:
         self.wish, self.project_id, self.settings = wish, project_id, settings
         self.now, self.heard = now, heard
         self.same: frozenset[str] | None = None  # hosts of the hint same_host

@@ -16,6 +16,7 @@ from pileus.placement.schemas import Inventory
 
 if TYPE_CHECKING:
     from pileus.cloud import Cloud
+    from pileus.cluster.liveness import Moment
     from pileus.db.engine import Tx
 
 _DISABLED = "COMPUTE_STATUS_DISABLED"
@@ -93,8 +94,8 @@ def facts_of(row: Any) -> HypervisorFacts:
     return msgspec.convert(row.facts, HypervisorFacts)
 
 
-def is_up(row: Any, now: float) -> bool:
-    """Whether the node's heartbeat is fresh at a moment (pileus.cluster.liveness), and no operator forced it down."""
+def is_up(row: Any, now: Moment) -> bool:
+    """Whether the node's heartbeat is fresh at that moment, and no operator forced it down."""
     return not row.forced_down and now - row.seen < DEAD_AFTER
 
 

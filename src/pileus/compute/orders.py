@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pileus.cluster.liveness import moment
+from pileus.cluster.liveness import Moment, moment
 from pileus.compute import devices, instance_actions, nodes, servers, spec
 from pileus.compute.actors import Actor
 from pileus.compute.schemas import Fault
@@ -46,7 +46,7 @@ def check_up(by: Actor, row: Any) -> None:
     check_host(by.tx, row, moment(by.cloud))
 
 
-def check_host(tx: Tx, row: Any, now: float, host: str | None = None) -> None:
+def check_host(tx: Tx, row: Any, now: Moment, host: str | None = None) -> None:
     """The same of any node that has to do with the server, its own if none is given."""
     host = host or row.host
     found = nodes.by_name(tx, host) if host else None

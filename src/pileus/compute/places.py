@@ -15,6 +15,7 @@ from pileus.compute import nodes
 from pileus.compute.tables import aggregate, aggregate_host, node, server
 
 if TYPE_CHECKING:
+    from pileus.cluster.liveness import Moment
     from pileus.db.engine import Tx
     from pileus.placement.candidates import Candidate
 
@@ -108,7 +109,7 @@ class Aggregates:
         return found
 
 
-def of(tx: Tx, aggregates: Aggregates, found: Sequence[Candidate], now: float) -> list[Place]:
+def of(tx: Tx, aggregates: Aggregates, found: Sequence[Candidate], now: Moment) -> list[Place]:
     """The nodes of placement's candidates, in their order."""
     if not found:
         return []
@@ -117,18 +118,18 @@ def of(tx: Tx, aggregates: Aggregates, found: Sequence[Candidate], now: float) -
     return _complete(tx, aggregates, places, now)
 
 
-def every(tx: Tx, now: float, aggregates: Aggregates, name: str | None = None) -> list[Place]:
+def every(tx: Tx, now: Moment, aggregates: Aggregates, name: str | None = None) -> list[Place]:
     """All nodes, or the one of this name, with nothing said of what is free there."""
     rows = tx.all(_ALL_NODES) if name is None else tx.all(_NODES, {"names": [name]})
     return _complete(tx, aggregates, [Place(row, {}, {}) for row in rows], now)
 
 
-def down(tx: Tx, now: float) -> frozenset[str]:
+def down(tx: Tx, now: Moment) -> frozenset[str]:
     """The names of the nodes that are down."""
     return frozenset(tx.scalars(_DOWN, {"since": now - nodes.DEAD_AFTER}))
 
 
-def _complete(tx: Tx, aggregates: Aggregates, places: list[Place], now: float) -> list[Place]:
+def _complete(tx: Tx, aggregates: Aggregates, places: list[Place], now: Moment) -> list[Place]:
     names = [place.name for place in places]
     inside: dict[str, list[int]] = {}
     loads: dict[str, Any] = {}

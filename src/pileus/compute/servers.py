@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from msgspec import UNSET, Struct
 
-from pileus.cluster.liveness import moment
+from pileus.cluster.liveness import Moment, moment
 from pileus.compute import devices, names, nodes, states, views
 from pileus.compute.schemas import Rebuild, ServerChange
 from pileus.compute.tables import node, server, server_tag
@@ -151,7 +151,7 @@ def uses_image(tx: Tx, node_name: str, image_id: str) -> bool:
     return tx.first(mine.limit(1)) is not None
 
 
-def host_statuses(tx: Tx, now: float) -> dict[str, str]:
+def host_statuses(tx: Tx, now: Moment) -> dict[str, str]:
     """`host_status` of every node: UP, DOWN, or MAINTENANCE when disabled; UNKNOWN is one not heard of."""
     found = {}
     for row in tx.all(_NODES):

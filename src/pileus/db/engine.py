@@ -155,6 +155,31 @@ class Database:
         result, _ = future.result()
         return result
 
+    async def ping(self) -> None:
+        """Whether a transaction would be done now, within two seconds. Raises Unreachable where it would not."""
+        await self.run(lambda tx: tx.conn.exec_driver_sql("SELECT 1").scalar(), write=False, patience=1.0)
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether the database answers within so many seconds to a connection of its own: those that are kept may all
+        be busy, though it is well."""
+        if self.embedded:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.to_thread(self._ask_once)
+        except TimeoutError:
+            return False
+
+    def _ask_once(self) -> bool:
+        engine = self._server(hurried=True, poolclass=sa.pool.NullPool)
+        try:
+            with engine.connect() as conn:
+                return bool(conn.exec_driver_sql("SELECT 1").scalar() == 1)
+        except sa.exc.SQLAlchemyError:
+            return False
+        finally:
+            engine.dispose()
+
     def run_sync(self, work: Callable[[Tx], T], *, write: bool = True) -> T:
         """The same from plain code that is allowed to block (start-up, the command line, tests)."""
         result, tx = self._attempts(work, write, self.patience)

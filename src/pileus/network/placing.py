@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pileus.cluster import nodes
-from pileus.cluster.liveness import moment
+from pileus.cluster.liveness import Moment, moment
 from pileus.network import touch
 from pileus.network.tables import agent, floating_ip, network, port, router
 from pileus.node.contract import DEAD_AFTER
@@ -79,7 +79,7 @@ def loads(tx: Tx, kind: str) -> dict[str, int]:
     return {row.node: row.load for row in tx.all(_LOADS[kind])}
 
 
-def is_alive(row: Any, now: float) -> bool:
+def is_alive(row: Any, now: Moment) -> bool:
     """Whether an agent has been heard of lately."""
     return bool(row.heartbeat > now - DEAD_AFTER)
 

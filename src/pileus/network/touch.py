@@ -63,8 +63,9 @@ def mark(tx: Tx, ids: Iterable[str], table: sa.Table = port) -> None:
 
 
 def hold(tx: Tx, port_id: str) -> None:
-    """Have a port's row for this transaction, without a change."""
+    """Have a port's row for this transaction and mark it: something about it changed that stands in other rows."""
     tx.execute(_HOLD, {"i": port_id})
+    mark(tx, [port_id])
 
 
 def network(tx: Tx, cloud: Cloud, network_id: str, *more: str) -> None:

@@ -168,7 +168,6 @@ def _create(call: Call, new: TrunkNew) -> str:
     _add(call, str(row["id"]), parent, new.sub_ports)
     # Its node hears also of a trunk without subports: what has a tag is of no network from now on.
     touch.hold(call.tx, parent.id)
-    touch.mark(call.tx, [parent.id])
     touch.network(call.tx, call.cloud, parent.network_id)
     return str(row["id"])
 
@@ -231,7 +230,6 @@ def delete(call: Call) -> None:
     tags.drop(call.tx, row.id)
     call.tx.execute(trunk.delete().where(_c.id == row.id))
     touch.hold(call.tx, parent.id)
-    touch.mark(call.tx, [parent.id])
     touch.network(call.tx, call.cloud, parent.network_id)
 
 

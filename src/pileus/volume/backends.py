@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pileus.cloud import Cloud
+    from pileus.cluster.liveness import Moment
     from pileus.db.engine import Tx
 
 _BY_NODE = sa.select(backend).where(backend.c.node == sa.bindparam("n"))
@@ -69,8 +70,8 @@ def ids(tx: Tx, nodes: Iterable[str]) -> dict[str, str]:
     return {row.node: row.id for row in tx.all(_IDS, {"nodes": wanted})} if wanted else {}
 
 
-def is_up(row: Any, now: float) -> bool:
-    """Whether the node's heartbeat is fresh at a moment (pileus.cluster.liveness)."""
+def is_up(row: Any, now: Moment) -> bool:
+    """Whether the node's heartbeat is fresh at that moment."""
     return bool(now - row.seen < DEAD_AFTER)
 
 

@@ -81,6 +81,15 @@ def ha() -> Iterator[tuple[Lab, dict[str, object]]]:
         yield lab, body
 
 
+@pytest.fixture(scope="module")
+def galera() -> Iterator[tuple[Lab, dict[str, object]]]:
+    """Three controllers, a member of Galera and RabbitMQ on each, HAProxy; fake guests."""
+    with built("ha", database="galera", hypervisor="fake") as lab:
+        with Api(lab) as api:
+            body = server_body(api)
+        yield lab, body
+
+
 # -- agents
 
 
@@ -256,9 +265,9 @@ def test_postgresql_is_stopped_and_killed(ha: tuple[Lab, dict[str, object]]) -> 
 
 
 @long
-def test_a_galera_member_is_killed() -> None:
-    with built("ha", database="galera", hypervisor="fake") as lab, Api(lab) as api:
-        body = server_body(api)
+def test_a_galera_member_is_killed(galera: tuple[Lab, dict[str, object]]) -> None:
+    lab, body = galera
+    with Api(lab) as api:
         for name in ("controller-1", "controller-2"):
             with Load(lab, body) as load:
                 time.sleep(2)
@@ -280,21 +289,31 @@ def test_a_galera_member_is_killed() -> None:
 
 
 def test_a_controller_is_cut_off(ha: tuple[Lab, dict[str, object]]) -> None:
-    lab, body = ha
+    _controller_cut_off(*ha, "controller-2", "with its RabbitMQ, and all nodes connected to it")
+
+
+@long
+@pytest.mark.parametrize("name", ["controller-1", "controller-2"])
+def test_a_controller_with_a_galera_member_is_cut_off(galera: tuple[Lab, dict[str, object]], name: str) -> None:
+    """The first one's member is the one that all write to."""
+    _controller_cut_off(*galera, name, "with its RabbitMQ, its Galera member, and all nodes connected to it")
+
+
+def _controller_cut_off(lab: Lab, body: dict[str, object], name: str, what: str) -> None:
     away = 60.0 if LONG else 25.0
     with Api(lab) as api:
-        _all_at(lab, "controller-2")
+        _all_at(lab, name)
         with Load(lab, body) as load, _never_down(lab):
             time.sleep(2)
             fault = time.monotonic()
-            lab.cut("controller-2")
+            lab.cut(name)
             time.sleep(away)
-            lab.mend("controller-2")
+            lab.mend(name)
             mended = time.monotonic()
             time.sleep(5)
         load.check(api)
         agrees(lab)
-        told(f"a controller of three (with its RabbitMQ, and all nodes connected to it) cut off for {away:.0f} s",
+        told(f"{name} of three ({what}) cut off for {away:.0f} s",
              f"{load.recovery(fault)}; all settled {time.monotonic() - mended:.1f} s after the mending\n"
              f"{load.errors()}")
         load.clear(api)

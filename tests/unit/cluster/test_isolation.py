@@ -25,10 +25,15 @@ class Place:
     """A controller `one` with a node; `has` says which of the others have a database, by address."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **has: bool) -> None:
-        self.now, self.asked = 100.0, list[str]()
+        self.now, self.asked, self.answers = 100.0, list[str](), False
         self.session = Session()
         self.sessions: dict[str, Any] = {"n1": self.session}
-        cloud: Any = SimpleNamespace(controller="one", world=SimpleNamespace(monotonic=lambda: self.now))
+
+        async def answers(seconds: float) -> bool:
+            return self.answers
+
+        world, db = SimpleNamespace(monotonic=lambda: self.now), SimpleNamespace(answers=answers)
+        cloud: Any = SimpleNamespace(controller="one", world=world, db=db)
         self.isolation = Isolation(cloud, self.sessions)
 
         async def has_it(address: str) -> bool:
@@ -49,6 +54,15 @@ def test_nodes_go_when_another_has_the_database(monkeypatch: pytest.MonkeyPatch)
     place = Place(monkeypatch, two=False, three=True)
     assert place.away(AFTER)
     assert sorted(place.asked) == ["three", "two"]
+
+
+def test_nodes_stay_where_all_connections_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(monkeypatch, two=True)
+    place.answers = True
+    assert not place.away(AFTER)
+    assert place.asked == []
+    place.answers = False
+    assert place.away(1.0)
 
 
 def test_nodes_stay_when_nobody_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,30 @@ def _ignoring(database: Database, work: Callable[[Tx], None]) -> None:
         database.run_sync(work)
 
 
+def test_whether_it_answers_is_asked_beside_the_connections_that_are_busy(place: tuple[str, str, str]) -> None:
+    async def main() -> None:
+        with Proxy(place[2]) as proxy:
+            database = Database(_url(place, proxy), pool_size=2, patience=0)
+            free = threading.Event()
+            busy = [asyncio.ensure_future(database.run(lambda tx: free.wait(60))) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            with pytest.raises(Unreachable):
+                await database.ping()
+            assert await database.answers(10.0)
+            free.set()
+            await asyncio.gather(*busy)
+            await database.ping()
+            proxy.freeze()
+            began = time.monotonic()
+            assert not await database.answers(0.5)
+            assert time.monotonic() - began < 3.0
+            proxy.down()
+            assert not await database.answers(10.0)
+            database.close()
+
+    asyncio.run(main())
+
+
 def test_migrations_may_take_their_time(place: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pileus.db.hosts.IDLE_SECONDS", 1)
     with Proxy(place[2]) as proxy:
