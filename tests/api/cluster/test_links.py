@@ -458,11 +458,11 @@ def test_another_controller_says_whether_it_has_a_database(
     assert controller.do(isolation._has_it(controller.server)) is True
     assert controller.do(isolation._has_it("127.0.0.1:1")) is False
 
-    async def away(*words: Any, **options: Any) -> None:
-        raise Unavailable("the database is away")
+    async def away(seconds: float) -> bool:
+        return False
 
     with monkeypatch.context() as patch:
-        patch.setattr(controller.cloud.db, "run", away)
+        patch.setattr(controller.cloud.db, "answers", away)
         assert controller.do(isolation._has_it(controller.server)) is False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pileus.cloud import Cloud
 from tests.api.conftest import Client
 from tests.api.network.conftest import error_type, make, network_with_subnet, public
+from tests.statements import counted
 
 V = "/network/v2.0"
 
@@ -265,21 +266,10 @@ def test_extensions_show_what_they_list(alice: Client) -> None:
 
 
 def test_a_list_takes_a_fixed_number_of_statements(alice: Client, cloud: Cloud) -> None:
-    import sqlalchemy as sa
-
-    counted: list[str] = []
-
-    def count(*arguments: object) -> None:
-        counted.append(str(arguments[2]))
-
-    sa.event.listen(cloud.db.engine, "before_cursor_execute", count)
-    try:
+    with counted(cloud.db) as before:
         alice.get(f"{V}/ports")
-        before = len(counted)
-        network, _ = network_with_subnet(alice, "10.7.0.0/24")
-        assert alice.post(f"{V}/ports", {"ports": [{"network_id": network["id"]}] * 20}).status_code == 201
-        counted.clear()
+    network, _ = network_with_subnet(alice, "10.7.0.0/24")
+    assert alice.post(f"{V}/ports", {"ports": [{"network_id": network["id"]}] * 20}).status_code == 201
+    with counted(cloud.db) as sent:
         assert len(alice.get(f"{V}/ports?network_id={network['id']}").json()["ports"]) == 21
-        assert len(counted) <= before
-    finally:
-        sa.event.remove(cloud.db.engine, "before_cursor_execute", count)
+    assert 0 < len(sent) <= len(before)

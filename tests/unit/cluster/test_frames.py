@@ -17,13 +17,13 @@ ALL: list[Frame] = [
 ]
 
 
-def _read(data: bytes, largest: int = frames.LARGEST, *, end: bool = True) -> Frame:
+def _read(data: bytes, largest: int = frames.LARGEST, *, end: bool = True, patience: float = 10.0) -> Frame:
     async def read() -> Frame:
         reader = asyncio.StreamReader()
         reader.feed_data(data)
         if end:
             reader.feed_eof()
-        return await asyncio.wait_for(frames.read(reader, largest), 0.05)
+        return await asyncio.wait_for(frames.read(reader, largest), patience)
 
     return asyncio.run(read())
 
@@ -45,7 +45,7 @@ def test_a_frame_that_was_cut_off_is_the_end(cut: int) -> None:
 
 def test_a_frame_that_does_not_come_to_its_end_is_waited_for() -> None:
     with pytest.raises(TimeoutError):
-        _read(frames.encode(ALL[0])[:-1], end=False)
+        _read(frames.encode(ALL[0])[:-1], end=False, patience=0.05)
 
 
 def test_a_frame_that_is_too_large_is_refused_before_it_is_read() -> None:

@@ -68,18 +68,18 @@ def test_a_short_outage_is_waited_for(place: tuple[str, str, str]) -> None:
 
 def test_a_long_one_ends_in_an_error_that_names_no_password(place: tuple[str, str, str]) -> None:
     with Proxy(place[2]) as proxy:
-        database = Database(_url(place, proxy), patience=0.5)
+        database = Database(_url(place, proxy), patience=2.0)
         database.run_sync(lambda tx: _add(tx, 1))
         proxy.down()
         began = time.monotonic()
         with pytest.raises(Unreachable, match=f"127.0.0.1:{proxy.port}.*cannot be reached") as caught:
             database.run_sync(lambda tx: _add(tx, 2))
-        assert 0.15 < time.monotonic() - began < 3
+        assert 0.5 < time.monotonic() - began < 10
         assert "s3cret" not in str(caught.value)
         began = time.monotonic()
         with pytest.raises(Unreachable):  # it is known now: nobody waits again
             database.run_sync(lambda tx: _add(tx, 2))
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 1.5
         proxy.up()
         database.run_sync(lambda tx: _add(tx, 3))
         assert _ids(database) == [1, 3]

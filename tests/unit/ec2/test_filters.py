@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from pileus.ec2.filters import _same, page, select
@@ -22,9 +20,7 @@ def test_wildcards(pattern: str, text: str, same: bool) -> None:
 
 
 def test_a_pattern_takes_no_time_that_explodes() -> None:
-    began = time.monotonic()
-    assert not _same("a" * 255, "*a" * 120 + "b")
-    assert time.monotonic() - began < 1.0
+    assert not _same("a" * 255, "*a" * 120 + "b")  # 2**120 ways to go: who tries them all never ends
 
 
 def test_filters_are_or_within_and_and_between() -> None:

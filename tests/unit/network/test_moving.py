@@ -19,6 +19,7 @@ from pileus.network.tables import agent, network, port
 from pileus.node.contract import LEASE, NetworkReport, NodeNetwork
 from pileus.settings import Settings
 from pileus.world import World
+from tests.statements import counted
 
 ME = Context(user_id="u", project_id="p", roles=("admin", "member", "reader"))
 
@@ -199,17 +200,10 @@ def test_provider_networks_go_only_where_they_are(nodes: Nodes) -> None:
 
 
 def test_many_heartbeats_take_as_many_statements_as_one(nodes: Nodes) -> None:
-    counted: list[str] = []
-
-    def count(*said: object) -> None:
-        counted.append(str(said[2]))
-
     def beats(*names: str) -> int:
-        counted.clear()
-        sa.event.listen(nodes.cloud.db.engine, "before_cursor_execute", count)
-        nodes.do(lambda tx: wiring.heartbeats(tx, nodes.cloud, names))
-        sa.event.remove(nodes.cloud.db.engine, "before_cursor_execute", count)
-        return len(counted)
+        with counted(nodes.cloud.db) as sent:
+            nodes.do(lambda tx: wiring.heartbeats(tx, nodes.cloud, names))
+        return len(sent)
 
     assert beats("a") == beats("a", "b", "c") == 2
     nodes.clock.time += 100

@@ -36,10 +36,18 @@ def spec(name: str = "s1", metadata: dict[str, str] | None = None, **more: str) 
 class Node:
     def __init__(self, directory: Path) -> None:
         self.events: list[tuple[str, str]] = []
+        self._heard = asyncio.Condition()
         self.fake = Fake(FakeSettings(state_dir=directory, hostname="node1"))
 
     async def event(self, server_id: str, power: str) -> None:
-        self.events.append((server_id, power))
+        async with self._heard:
+            self.events.append((server_id, power))
+            self._heard.notify_all()
+
+    async def hears(self, count: int) -> None:
+        """Waits until there are so many events."""
+        async with self._heard:
+            await self._heard.wait_for(lambda: len(self.events) >= count)
 
     async def __aenter__(self) -> "Node":
         await self.fake.start(self.event)
@@ -138,12 +146,12 @@ def test_it_dies_when_told_even_if_the_agent_was_away(tmp_path: Path) -> None:
         async with Node(tmp_path) as node:
             await node.fake.build(spec("s1", fake_die_after="0.05"))
             await node.fake.build(spec("s2", fake_shutdown_after="0.05"))
-            await node.fake.build(spec("s3", fake_die_after="0.3"))
-            await asyncio.sleep(0.15)
+            await node.fake.build(spec("s3", fake_die_after="1.5"))
+            await node.hears(2)
             assert node.events == [("s1", "crashed"), ("s2", "shutdown")]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.5)
         async with Node(tmp_path) as node:
-            await asyncio.sleep(0.01)
+            await node.hears(1)
             assert node.events == [("s3", "crashed")]
             assert (await node.fake.guest("s3")).power == "crashed"
 
