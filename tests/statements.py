@@ -9,6 +9,9 @@ import sqlalchemy as sa
 
 from pileus.db.engine import Database
 
+NOW_AND_THEN = 5
+"""Statements by which two countings of the same may differ: what is cached is read again after some seconds."""
+
 
 @contextlib.contextmanager
 def counted(database: Database) -> Iterator[list[str]]:
