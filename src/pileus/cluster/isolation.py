@@ -24,6 +24,7 @@ AFTER = 6.0
 _ANSWER = 3.0
 """Seconds that another controller has for its answer, in which it asks the database itself."""
 OWN_ANSWER = 2.0
+"""Seconds that the database has for its own."""
 HAS_IT = b"yes"
 
 

@@ -17,9 +17,4 @@ async def trigger(call: Call, row: Any, value: None) -> None:
     states.require(call.context, row, "triggerCrashDump", "trigger_crash_dump")
     await call.db.run(lambda tx: orders.check_host(tx, row, moment(call.cloud)), write=False)
     await call.cloud.ask(row.host, "inject_nmi", {"server_id": row.id})
-    await call.run(lambda: _log(call, row))
-
-
-def _log(call: Call, row: Any) -> None:
-    instance_actions.begin(call, row.id, "trigger_crash_dump", "compute_trigger_crash_dump", row.host)
-    instance_actions.finish(call.tx, row.id, call.request_id, call.cloud.world.now())
+    await instance_actions.log_done(call, row.id, "trigger_crash_dump", "compute_trigger_crash_dump", row.host)

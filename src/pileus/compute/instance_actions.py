@@ -73,6 +73,15 @@ def finish(tx: Tx, server_id: str, request_id: str, now: float, error: str = "")
     })
 
 
+async def log_done(call: Call, server_id: str, name: str, event_name: str = "", host: str | None = None) -> None:
+    """Log an action that was asked of a node directly, and is done, in a transaction of its own."""
+    def write() -> None:
+        begin(call, server_id, name, event_name, host)
+        finish(call.tx, server_id, call.request_id, call.cloud.world.now())
+
+    await call.run(write)
+
+
 def last_request(tx: Tx, server_id: str) -> str:
     """The id of the request that last asked for something to be done to a server; "" where there is none."""
     found = tx.first(_LAST, {"server": server_id})

@@ -32,9 +32,4 @@ async def change(call: Call, row: Any, value: ChangePassword) -> None:
     await call.cloud.ask(
         row.host, "set_password", {"server_id": row.id, "user": user, "password": value.password}
     )
-    await call.run(lambda: _log(call, row.id))
-
-
-def _log(call: Call, server_id: str) -> None:
-    instance_actions.begin(call, server_id, "changePassword")
-    instance_actions.finish(call.tx, server_id, call.request_id, call.cloud.world.now())
+    await instance_actions.log_done(call, row.id, "changePassword")

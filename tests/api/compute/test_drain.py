@@ -13,10 +13,9 @@ from pileus.cluster.tables import node as cluster_node
 from pileus.compute import drain
 from pileus.controller import LocalNodes
 from pileus.web.errors import NotFound
-from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
+from tests.api.compute.guests import Servers, eventually, several_nodes
 from tests.api.compute.test_live import log_of, set_facts
 from tests.api.compute.test_moves import host_of, move_of, power, remove, used
-from tests.api.conftest import Client
 
 V = "/compute/v2.1"
 NODE, OTHER = "node-1", "node-2"
@@ -32,11 +31,6 @@ def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]
         ]
         cloud.db.run_sync(lambda tx: tx.execute(cluster_node.insert(), rows))
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 @pytest.fixture

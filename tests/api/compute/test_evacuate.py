@@ -13,9 +13,8 @@ from pileus.cloud import Cloud
 from pileus.compute.tables import node
 from pileus.controller import LocalNodes
 from pileus.node.contract import GuestGone
-from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
+from tests.api.compute.guests import Servers, eventually, working_nodes
 from tests.api.compute.test_moves import held, host_of, move_of, other, power, remove, used
-from tests.api.conftest import Client
 
 V = "/compute/v2.1"
 
@@ -25,11 +24,6 @@ def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]
     cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=2, node_name="node")
     with working_nodes(cloud, loop) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 class Outage:

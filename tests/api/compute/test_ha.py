@@ -17,10 +17,9 @@ from pileus.compute import ha
 from pileus.compute.reconcile import reconcile
 from pileus.compute.tables import node, outage, server
 from pileus.controller import LocalNodes
-from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
+from tests.api.compute.guests import Servers, eventually, several_nodes
 from tests.api.compute.test_live import gone, late, log_of
 from tests.api.compute.test_moves import held, host_of, move_of, power, remove, used
-from tests.api.conftest import Client
 
 V = "/compute/v2.1"
 
@@ -29,11 +28,6 @@ V = "/compute/v2.1"
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
     with several_nodes(cloud, loop, 3) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 class Room:

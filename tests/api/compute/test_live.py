@@ -20,7 +20,7 @@ from pileus.node.contract import TaskResult
 from pileus.web.errors import Unavailable
 from pileus.work import tasks
 from pileus.work.tables import task
-from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
+from tests.api.compute.guests import Servers, eventually, several_nodes
 from tests.api.compute.people import join
 from tests.api.compute.test_moves import held, host_of, move_of, other, power, remove, used
 from tests.api.conftest import Client
@@ -33,11 +33,6 @@ AUTO: dict[str, Any] = {"host": None, "block_migration": "auto"}
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
     with several_nodes(cloud, loop, 2) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 def log_of(guests: Servers, server_id: str) -> list[tuple[str, str | None]]:

@@ -20,7 +20,7 @@ from pileus.placement import allocations
 from pileus.placement.tables import inventory
 from pileus.work import tasks
 from pileus.work.tables import task
-from tests.api.compute.guests import Servers, eventually, make_image, working_nodes
+from tests.api.compute.guests import Servers, eventually, working_nodes
 from tests.api.compute.people import join
 from tests.api.conftest import Client
 
@@ -32,11 +32,6 @@ def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]
     cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=2, node_name="node")
     with working_nodes(cloud, loop) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 def host_of(guests: Servers, server_id: str) -> str:

@@ -11,8 +11,7 @@ import pytest
 from pileus.cloud import Cloud
 from pileus.controller import LocalNodes
 from pileus.placement import allocations
-from tests.api.compute.guests import Servers, make_image, working_nodes
-from tests.api.conftest import Client
+from tests.api.compute.guests import Servers, working_nodes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,11 +19,6 @@ def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]
     cloud.settings = msgspec.structs.replace(cloud.settings, fake_nodes=3, node_name="node")
     with working_nodes(cloud, loop) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 def _host(guests: Servers, server_id: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from pileus.cloud import Cloud
 from pileus.controller import LocalNodes
-from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
+from tests.api.compute.guests import Servers, eventually, several_nodes
 from tests.api.compute.test_moves import host_of, other
 from tests.api.conftest import Client
 
@@ -21,11 +21,6 @@ V = "/network/v2.0"
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
     with several_nodes(cloud, loop, 2) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 def make(client: Client, kind: str, **body: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pileus.controller import LocalNodes
 from pileus.node.contract import NodeFault
 from pileus.volume.tables import backend
 from tests.api.compute.disks import Disks, from_image, from_volume
-from tests.api.compute.guests import Servers, eventually, make_image, several_nodes
+from tests.api.compute.guests import Servers, eventually, several_nodes
 from tests.api.compute.test_moves import held, host_of
 from tests.api.conftest import Client
 
@@ -25,11 +25,6 @@ from tests.api.conftest import Client
 def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]:
     with several_nodes(cloud, loop, 1) as nodes:
         yield nodes
-
-
-@pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
 
 
 @pytest.fixture(scope="module")

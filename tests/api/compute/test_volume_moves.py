@@ -34,11 +34,6 @@ def nodes(cloud: Cloud, loop: asyncio.AbstractEventLoop) -> Iterator[LocalNodes]
 
 
 @pytest.fixture(scope="module")
-def guests(cloud: Cloud, admin: Client) -> Servers:
-    return Servers(admin, make_image(cloud))
-
-
-@pytest.fixture(scope="module")
 def disks(admin: Client, guests: Servers) -> Disks:
     return Disks(admin, guests)
 
