@@ -118,6 +118,7 @@ def test_servers_of_a_fenced_node_come_back_elsewhere(
     assert room.told.read_text() == f"{host} 127.0.0.1\n"
     shown = guests.settled(running, "ACTIVE")
     assert (shown["name"], shown["metadata"]) == ("web", {"colour": "red"})
+    eventually(guests.client, lambda: host_of(guests, off) != host)  # SHUTOFF it is before it moves, too
     guests.settled(off, "SHUTOFF")
     assert log_of(guests, running)[0] == ("evacuate", None)
     service = guests.client.get(f"{V}/os-services?host={host}", version="2.53").json()["services"][0]
